@@ -1,0 +1,198 @@
+"""Every upstream fault we work around, one function each.
+
+A function looks whether its fault is present, mends it if so, and returns whether it did. Each can
+go when the upstream thread named in it is closed and the fixed release is the oldest we support.
+"""
+
+import functools
+import importlib.util
+import sys
+import types
+
+import numpy as np
+import torch
+import torch.distributed
+from torch import nn
+
+
+def alias_numpy_bool8() -> bool:
+    """Give NumPy 2 back the name ``np.bool8``, which ``mmagic.utils`` (1.2.0) uses on import.
+
+    Can go when mmagic writes ``np.bool_``.
+    """
+    if hasattr(np, "bool8"):
+        return False
+    np.bool8 = np.bool_
+    return True
+
+
+class _MissingOps(types.ModuleType):
+    """Stands for ``mmcv._ext``: every operator is there by name and says why it cannot run."""
+
+    def __getattr__(self, name: str):
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+        def missing(*args, **kwargs):
+            raise RuntimeError(
+                f"mmcv.ops needs the compiled operator '{name}', but this mmcv was installed without "
+                "compiled operators; install the full mmcv build that matches your torch and CUDA."
+            )
+
+        return missing
+
+
+def stub_mmcv_ops() -> bool:
+    """Let ``import mmagic`` succeed with mmcv-lite, or an mmcv whose operators do not load.
+
+    mmagic imports ``mmcv.ops`` at start-up, though no translation model calls a compiled operator
+    (https://github.com/open-mmlab/mmagic/issues/2040). With full mmcv nothing is done. Can go when
+    mmagic imports its operators lazily.
+    """
+    if "mmcv._ext" in sys.modules:
+        return False
+    if importlib.util.find_spec("mmcv._ext") is not None:
+        return False
+    stub = _MissingOps("mmcv._ext")
+    # pkgutil.find_loader, which mmcv uses to look for its operators, needs a spec.
+    stub.__spec__ = importlib.util.spec_from_loader("mmcv._ext", loader=None)
+    sys.modules["mmcv._ext"] = stub
+    return True
+
+
+def _history_statistic(owner: type, name: str):
+    """The only attribute access that an mmengine checkpoint needs: HistoryBuffer's statistics."""
+    from mmengine.logging import HistoryBuffer
+
+    if owner is not HistoryBuffer or name not in ("min", "max", "current", "mean"):
+        raise ValueError(f"a checkpoint may not read the attribute '{name}' of {owner!r}")
+    return getattr(owner, name)
+
+
+def allow_mmengine_checkpoints() -> bool:
+    """Let ``torch.load(weights_only=True)`` read the log history in mmengine's checkpoints.
+
+    Since torch 2.6 that is the default, and resuming fails on ``HistoryBuffer``
+    (https://github.com/open-mmlab/mmengine/issues/1655). Exactly what these checkpoints hold is
+    allowed: the buffer, its four statistics and NumPy arrays of numbers; ``weights_only`` stays on.
+    """
+    if torch.__version__ < torch.torch_version.TorchVersion("2.6"):
+        return False
+    from mmengine.logging import HistoryBuffer
+
+    multiarray = getattr(np, "_core", None) or np.core
+    multiarray = multiarray.multiarray
+    names = ("numpy.core.multiarray", "numpy._core.multiarray")
+    dtypes = {type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd"}
+    torch.serialization.add_safe_globals(
+        [
+            HistoryBuffer,
+            (_history_statistic, "builtins.getattr"),
+            (_history_statistic, "__builtin__.getattr"),
+            np.ndarray,
+            np.dtype,
+            *dtypes,
+            *((multiarray._reconstruct, f"{name}._reconstruct") for name in names),
+            *((multiarray.scalar, f"{name}.scalar") for name in names),
+        ]
+    )
+    return True
+
+
+def repair_generation_init_weights() -> bool:
+    """Let mmagic's ``ResnetGenerator``, ``UnetGenerator`` and ``PatchDiscriminator`` initialise.
+
+    ``generation_init_weights`` reports ``init_info`` for every module that carries mmengine's
+    bookkeeping, but sets it for convolutions, linear layers and batch norm only, so CycleGAN and
+    Pix2Pix crash before their first step (https://github.com/open-mmlab/mmagic/issues/2109). The
+    bookkeeping is hidden from the modules that have nothing to report.
+    """
+    from mmagic.models.utils import generation_init_weights
+
+    probe = nn.ReLU()
+    probe._params_init_info = {}
+    try:
+        generation_init_weights(probe)
+    except UnboundLocalError:
+        pass
+    else:
+        return False
+
+    def reports(module: nn.Module) -> bool:
+        name = type(module).__name__
+        has_weight = hasattr(module, "weight") and ("Conv" in name or "Linear" in name)
+        return has_weight or "BatchNorm2d" in name
+
+    @functools.wraps(generation_init_weights)
+    def repaired(module: nn.Module, *args, **kwargs):
+        silent = [m for m in module.modules() if "_params_init_info" in vars(m) and not reports(m)]
+        records = [vars(m).pop("_params_init_info") for m in silent]
+        try:
+            return generation_init_weights(module, *args, **kwargs)
+        finally:
+            for m, record in zip(silent, records):
+                m._params_init_info = record
+
+    for name, place in list(sys.modules.items()):
+        if name.startswith("mmagic.") and (
+            vars(place).get("generation_init_weights") is generation_init_weights
+        ):
+            place.generation_init_weights = repaired
+    return True
+
+
+def average_gradients(parameters) -> None:
+    """Replace each gradient by its mean over all processes, in one collective call."""
+    grads = [p.grad for p in parameters if p.grad is not None]
+    if not grads:
+        return
+    flat = torch.cat([g.reshape(-1) for g in grads])
+    torch.distributed.all_reduce(flat)
+    flat /= torch.distributed.get_world_size()
+    for grad, mean in zip(grads, flat.split([g.numel() for g in grads])):
+        grad.copy_(mean.view_as(grad))
+
+
+def _step_on_mean_gradient(wrapper, **kwargs):
+    # Before the wrapper's own step, so that a gradient scaler sees the same overflow on every rank.
+    average_gradients(p for group in wrapper.optimizer.param_groups for p in group["params"])
+    type(wrapper).step(wrapper, **kwargs)
+
+
+def synchronize_translation_models() -> bool:
+    """Make mmagic's CycleGAN and Pix2Pix average their gradients over all processes.
+
+    They call their networks as ``self.generators.module[domain]`` and so around the forward of
+    DistributedDataParallel, which then never reduces a gradient: every process trains a model of its
+    own. Can go when mmagic routes these calls through the wrapper.
+    """
+    from mmagic.models import CycleGAN, Pix2Pix
+
+    mended = False
+    for model in (CycleGAN, Pix2Pix):
+        if hasattr(model.train_step, "__wrapped__"):
+            continue
+
+        @functools.wraps(model.train_step)
+        def train_step(self, data, optim_wrapper, _train_step=model.train_step):
+            if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
+                for wrapper in optim_wrapper.values():
+                    wrapper.step = functools.partial(_step_on_mean_gradient, wrapper)
+            return _train_step(self, data, optim_wrapper)
+
+        model.train_step = train_step
+        mended = True
+    return mended
+
+
+def before_mmagic() -> None:
+    """What must be in place before mmagic can be imported."""
+    alias_numpy_bool8()
+    stub_mmcv_ops()
+    allow_mmengine_checkpoints()
+
+
+def after_mmagic() -> None:
+    """What mends mmagic's own modules."""
+    repair_generation_init_weights()
+    synchronize_translation_models()
