@@ -5,6 +5,7 @@ go when the upstream thread named in it is closed and the fixed release is the o
 """
 
 import functools
+import importlib
 import importlib.util
 import sys
 import types
@@ -80,9 +81,9 @@ def allow_mmengine_checkpoints() -> bool:
         return False
     from mmengine.logging import HistoryBuffer
 
-    multiarray = getattr(np, "_core", None) or np.core
-    multiarray = multiarray.multiarray
+    # NumPy 2 renamed the module; a checkpoint may come from either.
     names = ("numpy.core.multiarray", "numpy._core.multiarray")
+    multiarray = importlib.import_module(names[np.__version__ >= "2"])
     dtypes = {type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd"}
     torch.serialization.add_safe_globals(
         [
