@@ -1,6 +1,9 @@
 from . import compat
 
 compat.before_mmagic()
-import mmagic.models
+
+import mmagic.models  # noqa: F401
 
 compat.after_mmagic()
+
+from . import models  # noqa: F401

@@ -1,0 +1,190 @@
+"""SpyncoGan's generator: an encoder-decoder whose decoder answers at every scale (Figure 4a)."""
+
+from typing import List, Optional, Union
+
+import torch
+import torch.nn.functional as F
+from mmagic.registry import MODELS
+from torch import Tensor, nn
+
+from .layers import (
+    ConvBlock,
+    GANModule,
+    ResidualBlock,
+    SeparableConv,
+    SharedMapping,
+    UpsampleBlock,
+)
+from .translations import build_consistency
+
+
+@MODELS.register_module()
+class SpyncoGenerator(GANModule):
+    """Grey image in, Output Spatial Pyramid out (sections 3.2 and 4.1).
+
+    With the defaults it has 4 977 923 parameters, the published 4.978 M. Sizes are given for
+    H×W inputs and ``num_down = 2``::
+
+        stem      9×9            in → 64        H × W
+        down      separable 5×5  64 → 128       H/2 × W/2
+        down      separable 5×5  128 → 256      H/4 × W/4
+        residual  3×3, six times 256 → 256      H/4 × W/4     ─┐ G_3
+        up        separable 3×3  256 → 256      H/2 × W/2      ├ G_2  upsampled, then one shared
+        up        separable 3×3  256 → 256      H × W         ─┘ G_1  5×5 mapping 256 → out, tanh
+
+    Args:
+        in_channels: Channels of the input; grey is replicated over three (section 4.2).
+        out_channels: Channels of the output.
+        base_channels: Width of the stem; it doubles with every halving of the size.
+        num_down: How many times the size is halved.
+        num_blocks: Residual blocks, of one convolution each.
+        num_outputs: N, the outputs of the pyramid, at most ``num_down + 1``. Has no influence on
+            the parameters, since the mapping is shared.
+        stem_kernel, down_kernel, residual_kernel, up_kernel, mapping_kernel: Odd kernel sizes.
+        norm_cfg: mmcv's config of the norm; None for no norm.
+        padding_mode: ``"zeros"``, ``"reflect"`` or ``"replicate"``.
+        upsample_mode: ``"nearest"`` or ``"bilinear"`` (Eq. 2).
+        consistency: Config of an :class:`~spynco_mm.models.ExactConsistency`, which then projects
+            every output; None, the paper's choice, for none.
+        return_pyramid: Whether a plain call returns the pyramid. False makes it return the final
+            output as one tensor, as mmagic's CycleGAN and Pix2Pix expect of a generator.
+        init_cfg: As in :class:`~spynco_mm.models.layers.GANModule`.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        out_channels: int = 3,
+        base_channels: int = 64,
+        num_down: int = 2,
+        num_blocks: int = 6,
+        num_outputs: int = 3,
+        stem_kernel: int = 9,
+        down_kernel: int = 5,
+        residual_kernel: int = 3,
+        up_kernel: int = 3,
+        mapping_kernel: int = 5,
+        norm_cfg: Optional[dict] = dict(type="IN"),
+        padding_mode: str = "zeros",
+        upsample_mode: str = "nearest",
+        consistency: Optional[dict] = None,
+        return_pyramid: bool = True,
+        init_cfg: Optional[dict] = None,
+    ):
+        super().__init__(init_cfg)
+        kernels = dict(
+            stem_kernel=stem_kernel,
+            down_kernel=down_kernel,
+            residual_kernel=residual_kernel,
+            up_kernel=up_kernel,
+            mapping_kernel=mapping_kernel,
+        )
+        for name, size in kernels.items():
+            if size < 1 or size % 2 == 0:
+                raise ValueError(f"SpyncoGenerator: {name} must be odd and positive, got {size}.")
+        if not 1 <= num_outputs <= num_down + 1:
+            raise ValueError(
+                f"SpyncoGenerator: num_outputs must be between 1 and num_down + 1 = {num_down + 1}, "
+                f"got {num_outputs}."
+            )
+        if upsample_mode not in ("nearest", "bilinear"):
+            raise ValueError(
+                f"SpyncoGenerator: upsample_mode is 'nearest' or 'bilinear', not '{upsample_mode}'."
+            )
+        self.in_channels = in_channels
+        self.num_outputs = num_outputs
+        self.return_pyramid = return_pyramid
+        self.stride = 2**num_down
+        # Four features a side at the lowest scale: enough for every padding mode and for the norm.
+        self.min_size = 4 * self.stride
+
+        def conv(c_in: int, c_out: int, k: int, cls=nn.Conv2d, **kwargs) -> nn.Module:
+            return cls(c_in, c_out, k, padding=k // 2, padding_mode=padding_mode, **kwargs)
+
+        def block(cls, conv: nn.Module, channels: int, **kwargs) -> nn.Module:
+            return cls(conv, channels, norm_cfg, nn.ReLU(inplace=True), **kwargs)
+
+        width = base_channels
+        encoder = [block(ConvBlock, conv(in_channels, width, stem_kernel), width)]
+        for _ in range(num_down):
+            down = conv(width, 2 * width, down_kernel, SeparableConv, stride=2)
+            width *= 2
+            encoder.append(block(ConvBlock, down, width))
+        self.encoder = nn.Sequential(*encoder)
+        self.residual = nn.Sequential(
+            *(
+                block(ResidualBlock, conv(width, width, residual_kernel), width)
+                for _ in range(num_blocks)
+            )
+        )
+        self.decoder = nn.ModuleList(
+            block(
+                UpsampleBlock,
+                conv(width, width, up_kernel, SeparableConv),
+                width,
+                mode=upsample_mode,
+            )
+            for _ in range(num_down)
+        )
+        self.mapping = conv(width, out_channels, mapping_kernel, SharedMapping, mode=upsample_mode)
+        self.consistency = build_consistency(consistency)
+
+    def forward(self, x: Tensor, num_outputs: Optional[int] = None) -> Union[List[Tensor], Tensor]:
+        """Colorize a batch (Eq. 3).
+
+        Args:
+            x: N×in_channels×H×W in [-1, 1]. In training H and W are multiples of ``stride``; in
+                evaluation any size is padded by reflection and the outputs cropped.
+            num_outputs: How many outputs to compute, final output first; the others cost nothing.
+                None means all N.
+
+        Returns:
+            ``[G_1(x), ..., G_n(x)]``, each N×out_channels×H×W in [-1, 1], or G_1(x) alone if the
+            generator was built with ``return_pyramid=False`` and ``num_outputs`` is None.
+
+        Raises:
+            ValueError: If the shape does not fit; the message names it and what would fit.
+        """
+        single = num_outputs is None and not self.return_pyramid
+        n = 1 if single else self.num_outputs if num_outputs is None else num_outputs
+        if not 1 <= n <= self.num_outputs:
+            raise ValueError(
+                f"SpyncoGenerator has {self.num_outputs} outputs, so num_outputs={n} cannot be given."
+            )
+        height, width = self._check(x)
+        x = self._pad(x)
+
+        features = [self.residual(self.encoder(x))]
+        for up in self.decoder:
+            features.append(up(features[-1]))
+        outputs = [torch.tanh(self.mapping(features[-i], i - 1)) for i in range(1, n + 1)]
+        if self.consistency is not None:
+            outputs = [self.consistency(output, x) for output in outputs]
+        outputs = [output[..., :height, :width] for output in outputs]
+        return outputs[0] if single else outputs
+
+    def _check(self, x: Tensor) -> "tuple[int, int]":
+        if x.ndim != 4 or x.shape[1] != self.in_channels:
+            raise ValueError(
+                f"SpyncoGenerator takes N×{self.in_channels}×H×W images, got "
+                f"{'×'.join(map(str, x.shape))}; replicate a grey image over the channels."
+            )
+        height, width = x.shape[-2:]
+        if min(height, width) < self.min_size:
+            raise ValueError(
+                f"SpyncoGenerator needs images of at least {self.min_size}×{self.min_size} pixels, "
+                f"got {height}×{width}; enlarge or pad them first."
+            )
+        if self.training and (height % self.stride or width % self.stride):
+            raise ValueError(
+                f"SpyncoGenerator trains on sizes that are multiples of {self.stride}, got "
+                f"{height}×{width}; crop or resize the training images."
+            )
+        return height, width
+
+    def _pad(self, x: Tensor) -> Tensor:
+        bottom, right = -x.shape[-2] % self.stride, -x.shape[-1] % self.stride
+        return F.pad(x, (0, right, 0, bottom), mode="reflect") if bottom or right else x

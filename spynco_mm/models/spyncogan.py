@@ -1,0 +1,343 @@
+"""SpyncoGAN: the pseudo-cyclic training of Ratajczak et al. 2019 (section 4)."""
+
+from typing import Dict, List, Optional, Sequence
+
+import torch
+from mmagic.models.base_models import BaseTranslationModel
+from mmagic.models.editors import CycleGAN
+from mmagic.models.editors.cyclegan.cyclegan_modules import GANImageBuffer
+from mmagic.models.utils import set_requires_grad
+from mmagic.registry import MODELS
+from mmagic.structures import DataSample
+from mmengine.optim import OptimWrapperDict
+from torch import Tensor
+
+from .losses import OSPLoss
+
+
+@MODELS.register_module()
+class SpyncoGAN(BaseTranslationModel):
+    """One generator, one discriminator, and a Handcrafted Translation in place of the second half.
+
+    A is the grey domain, B the coloured one; I is an image of A and J an unpaired one of B. The
+    generator minimises the sum of Eqs. 4, 6, 7, 8 and 9, each an :class:`OSPLoss` over the pyramid
+    G_1(.), ..., G_N(.); a loss that is None is switched off, and an output whose weights are all 0
+    is not computed. The discriminator minimises, least squares,
+
+    .. math:: \\tfrac12 [ E_B[(D(J) - 1)^2]
+        + \\sum_i \\gamma_i E_A[D(G_i(I))^2] / \\sum_i \\gamma_i ]
+
+    on fakes that may come from an image pool, as in CycleGAN.
+
+    The generator sees J, H_t(J) and I in one batch, and the discriminator all outputs in one: the
+    same numbers as one by one for networks whose norm is per sample, such as instance norm. Any
+    registered generator can be used; one that returns a tensor is a pyramid of one.
+
+    The optimizer wrapper is a dict with the keys ``generator`` and ``discriminator``.
+
+    Args:
+        generator: Config of the generator, from replicated grey to colour.
+        discriminator: Config of the discriminator; None for a model that only colorizes.
+        data_preprocessor: Config of mmagic's ``DataPreprocessor``, to [-1, 1].
+        handcrafted_translation: Config of H_t.
+        identity_loss: Config of Eq. 4's loss over the pyramid, G(J) against J.
+        cycle_bab_loss: Of Eq. 6, G(H_t(J)) against J.
+        cycle_aba_loss: Of Eq. 7, H_t(G(I)) against I.
+        gan_loss: Of Eq. 8, scores of G(I); its inner loss is a ``GANLoss``.
+        contours_loss: Of Eq. 9, G(I) against I; its inner loss is a ``ContoursLoss``.
+        buffer_size: Images in the pool of each output; 0 for no pool.
+        default_domain, reachable_domains, related_domains: As mmagic's translation models name
+            them. The images come as ``img_{domain}``.
+    """
+
+    LOSSES = ("identity_loss", "cycle_bab_loss", "cycle_aba_loss", "gan_loss", "contours_loss")
+
+    def __init__(
+        self,
+        generator: dict,
+        discriminator: Optional[dict] = None,
+        data_preprocessor: Optional[dict] = None,
+        handcrafted_translation: dict = dict(type="HandcraftedTranslation"),
+        identity_loss: Optional[dict] = None,
+        cycle_bab_loss: Optional[dict] = None,
+        cycle_aba_loss: Optional[dict] = None,
+        gan_loss: Optional[dict] = None,
+        contours_loss: Optional[dict] = None,
+        buffer_size: int = 50,
+        default_domain: str = "color",
+        reachable_domains: Sequence[str] = ("color",),
+        related_domains: Sequence[str] = ("gray", "color"),
+    ):
+        super().__init__(
+            generator,
+            discriminator,
+            default_domain=default_domain,
+            reachable_domains=list(reachable_domains),
+            related_domains=list(related_domains),
+            data_preprocessor=data_preprocessor or dict(type="DataPreprocessor"),
+        )
+        if list(reachable_domains) != [default_domain] or len(related_domains) != 2:
+            raise ValueError(
+                "SpyncoGAN has one generator, so it needs one reachable domain, the default one, and "
+                f"two related domains; got reachable_domains={list(reachable_domains)}, "
+                f"default_domain='{default_domain}', related_domains={list(related_domains)}."
+            )
+        # One network each. As direct children they are wrapped, called and synchronised one by one
+        # in distributed training; in a ModuleDict the wrapper's forward could not be called.
+        self.generator = self.generators.pop(default_domain)
+        del self.generators
+        self.discriminator = self.discriminators.pop(default_domain) if discriminator else None
+        del self.discriminators
+
+        self.color_key = f"img_{default_domain}"
+        self.gray_key = f"img_{self.get_other_domains(default_domain)[0]}"
+        self.handcrafted_translation = MODELS.build(handcrafted_translation)
+        configs = (identity_loss, cycle_bab_loss, cycle_aba_loss, gan_loss, contours_loss)
+        for name, config in zip(self.LOSSES, configs):
+            setattr(self, name, self._build_loss(name, config))
+        if self.gan_loss is not None and self.discriminator is None:
+            raise ValueError(
+                "SpyncoGAN: gan_loss needs a discriminator; give one or drop the loss."
+            )
+        self.image_buffers = [GANImageBuffer(buffer_size) for _ in range(self._used(self.gan_loss))]
+
+    def _build_loss(self, name: str, config: Optional[dict]) -> Optional[OSPLoss]:
+        """The loss of a config; None if it is switched off, be it by its weights."""
+        if config is None:
+            return None
+        loss = MODELS.build(config)
+        n = getattr(self.generator, "num_outputs", 1)
+        if not isinstance(loss, OSPLoss) or len(loss.weights) != n:
+            raise ValueError(
+                f"SpyncoGAN: {name} must be an OSPLoss with {n} weights, one for each output of the "
+                f"generator, got {config}."
+            )
+        return loss if loss.num_outputs else None
+
+    @staticmethod
+    def _used(*losses: Optional[OSPLoss]) -> int:
+        """How many outputs these losses look at."""
+        return max((loss.num_outputs for loss in losses if loss is not None), default=0)
+
+    def init_weights(self) -> None:
+        """Initialise generator and discriminator, each in its own way."""
+        for network in (self.generator, self.discriminator):
+            if network is not None:
+                network.init_weights()
+        self._is_init = True
+
+    # ---------------------------------------------------------------- domains
+
+    def _domain_a(self, image: Tensor) -> Tensor:
+        """I, as N×C_A×H×W, from an image of A that may come replicated over the channels of B."""
+        if image.shape[1] not in (
+            self.handcrafted_translation.out_channels,
+            self.handcrafted_translation.in_channels,
+        ):
+            raise ValueError(
+                f"SpyncoGAN: {self.gray_key} needs {self.handcrafted_translation.out_channels} channels, or "
+                f"{self.handcrafted_translation.in_channels} to be translated, got {image.shape[1]}."
+            )
+        return self.handcrafted_translation.to_domain_a(image)
+
+    def _as_input(self, image: Tensor) -> Tensor:
+        """I as the generator takes it: one channel is replicated over those of B (section 4.2)."""
+        if image.shape[1] == 1:
+            return image.expand(-1, self.handcrafted_translation.in_channels, -1, -1)
+        return image
+
+    # --------------------------------------------------------------- training
+
+    def _generate(self, images: Tensor, num_outputs: int) -> List[Tensor]:
+        """The pyramid of a batch, of as many outputs as are looked at."""
+        module = self.get_module(self.generator)
+        if hasattr(module, "num_outputs"):
+            return self.generator(images, num_outputs=num_outputs)
+        return [self.generator(images)]
+
+    def generator_losses(self, real_a: Tensor, real_b: Tensor) -> "tuple[dict, list]":
+        """Eqs. 4 to 9 for I = ``real_a`` (N×C_A×H×W) and J = ``real_b`` (N×C_B×H×W).
+
+        Returns:
+            The losses by name, and the fakes G_1(I), ... that the discriminator judges, detached.
+        """
+        on_j = self._used(self.identity_loss)
+        on_hj = self._used(self.cycle_bab_loss)
+        on_i = self._used(self.cycle_aba_loss, self.gan_loss, self.contours_loss)
+        inputs = {
+            "J": (real_b, on_j),
+            "H(J)": (
+                self._as_input(self.handcrafted_translation(real_b)) if on_hj else None,
+                on_hj,
+            ),
+            "I": (self._as_input(real_a), on_i),
+        }
+        inputs = {name: (image, n) for name, (image, n) in inputs.items() if n}
+        if not inputs:
+            raise ValueError("SpyncoGAN: every loss is switched off, so there is nothing to train.")
+        pyramid = self._generate(
+            torch.cat([image for image, _ in inputs.values()]), max(n for _, n in inputs.values())
+        )
+        # outputs[name][i - 1] is G_i(name)
+        chunks = [output.chunk(len(inputs)) for output in pyramid]
+        outputs = {name: list(parts) for name, parts in zip(inputs, zip(*chunks))}
+
+        losses = {}
+        if on_j:  # Eq. 4: sum_i alpha_i |G_i(J) - J|
+            losses["loss_identity"] = self.identity_loss(outputs["J"], real_b)
+        if on_hj:  # Eq. 6: sum_i beta_i |G_i(H_t(J)) - J|
+            losses["loss_cycle_bab"] = self.cycle_bab_loss(outputs["H(J)"], real_b)
+        if self.cycle_aba_loss is not None:  # Eq. 7: sum_i beta_i |H_t(G_i(I)) - I|
+            cycled = [
+                self.handcrafted_translation(o)
+                for o in outputs["I"][: self.cycle_aba_loss.num_outputs]
+            ]
+            losses["loss_cycle_aba"] = self.cycle_aba_loss(cycled, real_a)
+        fakes = outputs["I"][: self._used(self.gan_loss)] if on_i else []
+        if fakes:  # Eq. 8, least squares: sum_i gamma_i (D(G_i(I)) - 1)^2
+            # Around the distributed wrapper: this pass makes no gradient of D to be averaged.
+            scores = self.get_module(self.discriminator)(torch.cat(fakes)).chunk(len(fakes))
+            losses["loss_gan_g"] = self.gan_loss(list(scores), True)
+        if self.contours_loss is not None:  # Eq. 9: sum_i zeta_i |S_k(H_t(G_i(I))) - S_k(I)|
+            losses["loss_contours"] = self.contours_loss(outputs["I"], real_a)
+        return losses, [fake.detach() for fake in fakes]
+
+    def discriminator_losses(self, fakes: Sequence[Tensor], real_b: Tensor) -> Dict[str, Tensor]:
+        """Least squares on J and on the fakes G_1(I), ..., weighted as in Eq. 8."""
+        fakes = [buffer.query(fake) for buffer, fake in zip(self.image_buffers, fakes)]
+        real, *fakes = self.discriminator(torch.cat([real_b, *fakes])).chunk(1 + len(fakes))
+        loss = self.gan_loss.loss
+        return {
+            "loss_gan_d_real": loss(real, True, is_disc=True) / 2,
+            "loss_gan_d_fake": self.gan_loss(fakes, False, is_disc=True)
+            / (2 * sum(self.gan_loss.weights)),
+        }
+
+    def train_step(self, data: dict, optim_wrapper: OptimWrapperDict) -> Dict[str, Tensor]:
+        """One update of the generator, then one of the discriminator.
+
+        Args:
+            data: A batch as the data loader gives it, with ``img_gray`` and ``img_color``.
+            optim_wrapper: With the keys ``generator`` and ``discriminator``.
+
+        Returns:
+            The losses by name, as detached scalars on the device.
+        """
+        inputs = self.data_preprocessor(data, True)["inputs"]
+        real_a, real_b = self._domain_a(inputs[self.gray_key]), inputs[self.color_key]
+        if real_a.shape[0] != real_b.shape[0] or real_a.shape[2:] != real_b.shape[2:]:
+            raise ValueError(
+                f"SpyncoGAN trains on batches of one size, got {self.gray_key} "
+                f"{'×'.join(map(str, real_a.shape))} and {self.color_key} "
+                f"{'×'.join(map(str, real_b.shape))}; crop or resize both alike."
+            )
+        wrapper_g = optim_wrapper["generator"]
+        set_requires_grad(self.discriminator, False)
+        with wrapper_g.optim_context(self.generator):
+            losses, fakes = self.generator_losses(real_a, real_b)
+            loss_g, log_vars = self.parse_losses(losses)
+        wrapper_g.update_params(loss_g)
+        log_vars["loss_g"] = log_vars.pop("loss")
+        if not fakes:
+            return self._detached(log_vars)
+
+        wrapper_d = optim_wrapper["discriminator"]
+        set_requires_grad(self.discriminator, True)
+        with wrapper_d.optim_context(self.discriminator):
+            loss_d, log_vars_d = self.parse_losses(self.discriminator_losses(fakes, real_b))
+        wrapper_d.update_params(loss_d)
+        log_vars_d["loss_d"] = log_vars_d.pop("loss")
+        return self._detached(log_vars, log_vars_d)
+
+    @staticmethod
+    def _detached(*log_vars: Dict[str, Tensor]) -> Dict[str, Tensor]:
+        """What is logged, without the graphs behind it."""
+        return {name: value.detach() for d in log_vars for name, value in d.items()}
+
+    # -------------------------------------------------------------- inference
+
+    def _get_target_generator(self, domain: str) -> torch.nn.Module:
+        if not self.is_domain_reachable(domain):
+            raise ValueError(
+                f"SpyncoGAN generates the domain {self._default_domain}, not '{domain}'."
+            )
+        return self.get_module(self.generator)
+
+    def pyramid(self, image: Tensor, num_outputs: Optional[int] = None) -> List[Tensor]:
+        """Colorize grey images.
+
+        Args:
+            image: N×1×H×W, or replicated to N×3×H×W, in [-1, 1].
+            num_outputs: How many outputs to compute, final output first; None for all.
+
+        Returns:
+            The pyramid, a list of N×3×H×W in [-1, 1], channels in the preprocessor's order.
+        """
+        network = self.get_module(self.generator)
+        n = getattr(network, "num_outputs", 1) if num_outputs is None else num_outputs
+        return self._generate(self._as_input(self._domain_a(image)), n)
+
+    def translation(self, image: Tensor, target_domain: Optional[str] = None, **kwargs) -> Tensor:
+        """The final output alone, as mmagic's translation models return it."""
+        self._get_target_generator(target_domain or self._default_domain)
+        return self.pyramid(image, num_outputs=1, **kwargs)[0]
+
+    def forward_test(self, img: Tensor, target_domain: Optional[str] = None, **kwargs) -> dict:
+        """Source and target of mmagic's inferencer, which takes them for BGR and writes RGB.
+
+        Unlike CycleGAN's this does not switch to training mode: instance norm has no running
+        statistics, so both modes give the same picture.
+        """
+        target = self.translation(img, target_domain, **kwargs)
+        if self.data_preprocessor.output_channel_order == "RGB":
+            img, target = img.flip(1), target.flip(1)
+        return dict(source=img, target=target)
+
+    @torch.no_grad()
+    def val_step(self, data: dict) -> List[DataSample]:
+        """Colorize a batch.
+
+        Args:
+            data: A batch as the data loader gives it. Only ``img_gray`` is needed.
+
+        Returns:
+            One ``DataSample`` per image, with its own fields and ``fake_color`` (3×H×W, the final
+            output) and ``fake_color_pyramid`` (N×3×H×W, final output first), both in 0..255 and
+            BGR as everywhere in mmagic's evaluation.
+        """
+        data = self.data_preprocessor(data)
+        inputs, samples = data["inputs"], data["data_samples"].split(allow_nonseq_value=True)
+        gray = inputs[self.gray_key] if isinstance(inputs, dict) else inputs
+        pyramids = torch.stack(self.pyramid(gray), dim=1)
+        order = self.data_preprocessor.output_channel_order or "BGR"
+        name = f"fake_{self._default_domain}"
+        for sample, outputs in zip(samples, pyramids):
+            sample.set_metainfo({f"{self.color_key}_output_channel_order": order})
+            outputs = self.data_preprocessor.destruct(outputs, sample, self.color_key)
+            sample.set_tensor_data({name: outputs[0], f"{name}_pyramid": outputs})
+        return samples
+
+    test_step = val_step
+
+
+@MODELS.register_module()
+class PseudoCycleGAN(CycleGAN):
+    """mmagic's CycleGAN with Handcrafted Translations for some of its directions (Figure 2b).
+
+    Args:
+        handcrafted_translations: Config of the translation for each domain whose generator it
+            replaces, such as ``dict(gray=dict(type="HandcraftedTranslation", weights=...))``. As
+            CycleGAN's networks all have the same channels, a grey target needs a matrix of three
+            equal rows.
+        **kwargs: Of mmagic's CycleGAN.
+    """
+
+    def __init__(self, *args, handcrafted_translations: Dict[str, dict], **kwargs):
+        super().__init__(*args, **kwargs)
+        for domain, config in handcrafted_translations.items():
+            if domain not in self._reachable_domains:
+                raise ValueError(
+                    f"PseudoCycleGAN: '{domain}' is none of the reachable domains "
+                    f"{self._reachable_domains}."
+                )
+            self.generators[domain] = MODELS.build(config)
