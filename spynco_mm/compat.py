@@ -36,8 +36,8 @@ class _MissingOps(types.ModuleType):
 
         def missing(*args, **kwargs):
             raise RuntimeError(
-                f"mmcv.ops needs the compiled operator '{name}', but this mmcv was installed without "
-                "compiled operators; install the full mmcv build that matches your torch and CUDA."
+                f"mmcv.ops needs the compiled operator '{name}', but this mmcv has no "
+                "compiled operators; install the full mmcv that matches your torch and CUDA."
             )
 
         return missing
@@ -164,8 +164,8 @@ def synchronize_translation_models() -> bool:
     """Make mmagic's CycleGAN and Pix2Pix average their gradients over all processes.
 
     They call their networks as ``self.generators.module[domain]`` and so around the forward of
-    DistributedDataParallel, which then never reduces a gradient: every process trains a model of its
-    own. Can go when mmagic routes these calls through the wrapper.
+    DistributedDataParallel, which then never reduces a gradient: every process trains a model of
+    its own. Can go when mmagic routes these calls through the wrapper.
     """
     from mmagic.models import CycleGAN, Pix2Pix
 

@@ -1,6 +1,7 @@
 """SpyncoGan's discriminator (Figure 4b)."""
 
-from typing import Optional, Sequence
+from collections.abc import Sequence
+from typing import Optional
 
 from mmagic.registry import MODELS
 from torch import Tensor, nn

@@ -1,6 +1,6 @@
 """SpyncoGan's generator: an encoder-decoder whose decoder answers at every scale (Figure 4a)."""
 
-from typing import List, Optional, Union
+from typing import Optional, Union
 
 import torch
 import torch.nn.functional as F
@@ -87,8 +87,8 @@ class SpyncoGenerator(GANModule):
                 raise ValueError(f"SpyncoGenerator: {name} must be odd and positive, got {size}.")
         if not 1 <= num_outputs <= num_down + 1:
             raise ValueError(
-                f"SpyncoGenerator: num_outputs must be between 1 and num_down + 1 = {num_down + 1}, "
-                f"got {num_outputs}."
+                "SpyncoGenerator: num_outputs must be between 1 and num_down + 1 = "
+                f"{num_down + 1}, got {num_outputs}."
             )
         if upsample_mode not in ("nearest", "bilinear"):
             raise ValueError(
@@ -132,7 +132,7 @@ class SpyncoGenerator(GANModule):
         self.mapping = conv(width, out_channels, mapping_kernel, SharedMapping, mode=upsample_mode)
         self.consistency = build_consistency(consistency)
 
-    def forward(self, x: Tensor, num_outputs: Optional[int] = None) -> Union[List[Tensor], Tensor]:
+    def forward(self, x: Tensor, num_outputs: Optional[int] = None) -> Union[list[Tensor], Tensor]:
         """Colorize a batch (Eq. 3).
 
         Args:
@@ -152,7 +152,7 @@ class SpyncoGenerator(GANModule):
         n = 1 if single else self.num_outputs if num_outputs is None else num_outputs
         if not 1 <= n <= self.num_outputs:
             raise ValueError(
-                f"SpyncoGenerator has {self.num_outputs} outputs, so num_outputs={n} cannot be given."
+                f"SpyncoGenerator has {self.num_outputs} outputs, so it cannot give {n}."
             )
         height, width = self._check(x)
         x = self._pad(x)

@@ -1,6 +1,7 @@
 """Losses over an Output Spatial Pyramid, and the contours loss (section 4.2)."""
 
-from typing import Optional, Sequence, Union
+from collections.abc import Sequence
+from typing import Optional, Union
 
 import torch
 import torch.nn.functional as F

@@ -1,6 +1,7 @@
 """SpyncoGAN: the pseudo-cyclic training of Ratajczak et al. 2019 (section 4)."""
 
-from typing import Dict, List, Optional, Sequence
+from collections.abc import Sequence
+from typing import Optional
 
 import torch
 from mmagic.models.base_models import BaseTranslationModel
@@ -148,7 +149,7 @@ class SpyncoGAN(BaseTranslationModel):
 
     # --------------------------------------------------------------- training
 
-    def _generate(self, images: Tensor, num_outputs: int) -> List[Tensor]:
+    def _generate(self, images: Tensor, num_outputs: int) -> list[Tensor]:
         """The pyramid of a batch, of as many outputs as are looked at."""
         module = self.get_module(self.generator)
         if hasattr(module, "num_outputs"):
@@ -202,7 +203,7 @@ class SpyncoGAN(BaseTranslationModel):
             losses["loss_contours"] = self.contours_loss(outputs["I"], real_a)
         return losses, [fake.detach() for fake in fakes]
 
-    def discriminator_losses(self, fakes: Sequence[Tensor], real_b: Tensor) -> Dict[str, Tensor]:
+    def discriminator_losses(self, fakes: Sequence[Tensor], real_b: Tensor) -> dict[str, Tensor]:
         """Least squares on J and on the fakes G_1(I), ..., weighted as in Eq. 8."""
         fakes = [buffer.query(fake) for buffer, fake in zip(self.image_buffers, fakes)]
         real, *fakes = self.discriminator(torch.cat([real_b, *fakes])).chunk(1 + len(fakes))
@@ -213,7 +214,7 @@ class SpyncoGAN(BaseTranslationModel):
             / (2 * sum(self.gan_loss.weights)),
         }
 
-    def train_step(self, data: dict, optim_wrapper: OptimWrapperDict) -> Dict[str, Tensor]:
+    def train_step(self, data: dict, optim_wrapper: OptimWrapperDict) -> dict[str, Tensor]:
         """One update of the generator, then one of the discriminator.
 
         Args:
@@ -250,7 +251,7 @@ class SpyncoGAN(BaseTranslationModel):
         return self._detached(log_vars, log_vars_d)
 
     @staticmethod
-    def _detached(*log_vars: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    def _detached(*log_vars: dict[str, Tensor]) -> dict[str, Tensor]:
         """What is logged, without the graphs behind it."""
         return {name: value.detach() for d in log_vars for name, value in d.items()}
 
@@ -263,7 +264,7 @@ class SpyncoGAN(BaseTranslationModel):
             )
         return self.get_module(self.generator)
 
-    def pyramid(self, image: Tensor, num_outputs: Optional[int] = None) -> List[Tensor]:
+    def pyramid(self, image: Tensor, num_outputs: Optional[int] = None) -> list[Tensor]:
         """Colorize grey images.
 
         Args:
@@ -294,7 +295,7 @@ class SpyncoGAN(BaseTranslationModel):
         return dict(source=img, target=target)
 
     @torch.no_grad()
-    def val_step(self, data: dict) -> List[DataSample]:
+    def val_step(self, data: dict) -> list[DataSample]:
         """Colorize a batch.
 
         Args:
@@ -332,7 +333,7 @@ class PseudoCycleGAN(CycleGAN):
         **kwargs: Of mmagic's CycleGAN.
     """
 
-    def __init__(self, *args, handcrafted_translations: Dict[str, dict], **kwargs):
+    def __init__(self, *args, handcrafted_translations: dict[str, dict], **kwargs):
         super().__init__(*args, **kwargs)
         for domain, config in handcrafted_translations.items():
             if domain not in self._reachable_domains:

@@ -3,7 +3,8 @@
 Section 3.1 of Ratajczak et al. 2019, and the exact consistency that a known translation allows.
 """
 
-from typing import Optional, Sequence, Union
+from collections.abc import Sequence
+from typing import Optional, Union
 
 import torch
 import torch.nn.functional as F

@@ -1,0 +1,9 @@
+# CycleGAN's cezanne2photo: B holds the landscape photographs. Both domains come from them, one turned grey.
+_base_ = ["./colorization.py"]
+
+dataset = dict(
+    type="FolderColorization", data_root="data/cezanne2photo", color_dir=dict(train="trainB", test="testB"), size=256
+)
+train_dataloader = dict(batch_size=1, dataset=dataset)
+val_dataloader = dict(batch_size=4, dataset=dataset)
+test_dataloader = val_dataloader

@@ -1,0 +1,22 @@
+# Section 6.2.2: lr 2e-4, constant for half the epochs, then linear to 0.
+train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=100, val_interval=10)
+optim_wrapper = dict(
+    constructor="MultiOptimWrapperConstructor",
+    generator=dict(
+        type="OptimWrapper", optimizer=dict(type="Adam", lr=2e-4, betas=(0.5, 0.999))
+    ),
+    discriminator=dict(
+        type="OptimWrapper", optimizer=dict(type="Adam", lr=2e-4, betas=(0.5, 0.999))
+    ),
+)
+param_scheduler = [
+    dict(
+        type="LinearLR",
+        start_factor=1.0,
+        end_factor=0.0,
+        begin=50,
+        end=100,
+        by_epoch=True,
+        convert_to_iter_based=True,
+    )
+]

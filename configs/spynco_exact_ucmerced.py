@@ -1,0 +1,6 @@
+_base_ = [
+    "./_base_/models/spyncogan_exact.py",
+    "./_base_/datasets/ucmerced.py",
+    "./_base_/schedules/adam_100e.py",
+    "./_base_/default_runtime.py",
+]

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Set up an environment if there is none, and train and evaluate SpyncoGan on photographs that ship
+# with scikit-image and scikit-learn: some minutes on two CPU cores.
+set -euo pipefail
+source "$(dirname "$0")/setup_env.sh"
+cd "$ROOT"
+"$PYTHON" tools/train.py configs/spynco_demo.py "$@"
+echo
+echo "Results:  work_dirs/spynco_demo/results.json"
+echo "Picture:  work_dirs/spynco_demo/pyramid.png"

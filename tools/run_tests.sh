@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Set up an environment if there is none, and run the tests. Arguments go to pytest.
+set -euo pipefail
+source "$(dirname "$0")/setup_env.sh"
+cd "$ROOT"
+"$PYTHON" -m ruff check --quiet .
+"$PYTHON" -m ruff format --check --quiet .
+exec "$PYTHON" -m pytest "$@"

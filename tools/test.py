@@ -1,0 +1,51 @@
+"""Evaluate a checkpoint on the test set of a config: table, results.json and pyramid.png.
+
+    python tools/test.py configs/spynco_demo.py work_dirs/spynco_demo/epoch_20.pth
+    bash tools/dist_test.sh configs/spynco_cifar10.py work_dirs/spynco_cifar10/epoch_100.pth 2
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from mmengine.config import DictAction
+from mmengine.runner import Runner
+
+from spynco_mm.engine import launch
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", help="config file")
+    parser.add_argument("checkpoint", help="checkpoint file")
+    parser.add_argument("--work-dir", help="folder for the results")
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=DictAction,
+        metavar="KEY=VALUE",
+        help="override settings of the config",
+    )
+    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help="set by launchers")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    with launch.one_sentence_errors():
+        if not os.path.isfile(args.checkpoint):
+            raise FileNotFoundError(f"There is no checkpoint '{args.checkpoint}'.")
+        cfg = launch.load_config(args.config, args.work_dir, args.cfg_options, args.launcher)
+        cfg.load_from = args.checkpoint
+        Runner.from_cfg(cfg).test()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""Train a model.
+
+    python tools/train.py configs/spynco_demo.py
+    python tools/train.py configs/spynco_cifar10.py --work-dir work_dirs/a --resume --amp
+    bash tools/dist_train.sh configs/spynco_cifar10.py 2
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from mmengine.config import DictAction
+from mmengine.runner import Runner
+
+from spynco_mm.engine import launch
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", help="config file")
+    parser.add_argument("--work-dir", help="folder for logs, checkpoints and pictures")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="auto",
+        metavar="CKPT",
+        help="continue from this checkpoint, or from the newest one of the work directory",
+    )
+    parser.add_argument(
+        "--amp",
+        nargs="?",
+        const="float16",
+        choices=["float16", "bfloat16"],
+        help="mixed precision, on GPU (default with the flag: float16)",
+    )
+    parser.add_argument("--seed", type=int, help="seed of the run, instead of the config's")
+    parser.add_argument(
+        "--deterministic", action="store_true", help="deterministic kernels, possibly slower"
+    )
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=DictAction,
+        metavar="KEY=VALUE",
+        help="override settings of the config, such as train_cfg.max_epochs=2",
+    )
+    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help="set by launchers")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    with launch.one_sentence_errors():
+        cfg = launch.load_config(args.config, args.work_dir, args.cfg_options, args.launcher)
+        if args.amp:
+            launch.enable_amp(cfg, args.amp)
+        if args.resume:
+            launch.resume_from(cfg, args.resume)
+        if args.seed is not None:
+            cfg.setdefault("randomness", {})["seed"] = args.seed
+        if args.deterministic:
+            cfg.setdefault("randomness", {})["deterministic"] = True
+        Runner.from_cfg(cfg).train()
+
+
+if __name__ == "__main__":
+    main()
