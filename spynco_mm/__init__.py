@@ -6,5 +6,4 @@ import mmagic.models  # noqa: F401
 
 compat.after_mmagic()
 
-from . import models  # noqa: F401
-from . import datasets, engine  # noqa: F401
+from . import datasets, engine, evaluation, models, visualization  # noqa: F401

@@ -124,7 +124,7 @@ class SpyncoGAN(BaseTranslationModel):
         """Initialise generator and discriminator, each in its own way."""
         for network in (self.generator, self.discriminator):
             if network is not None:
-                network.init_weights()
+                self.get_module(network).init_weights()
         self._is_init = True
 
     # ---------------------------------------------------------------- domains
