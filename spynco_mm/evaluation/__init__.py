@@ -1,0 +1,16 @@
+from .colorization_metric import ColorizationMetric, read_images
+from .files import write_atomically
+from .functional import mse, psnr, ssim
+from .tables import format_table, results_dict, save_results
+
+__all__ = [
+    "ColorizationMetric",
+    "format_table",
+    "mse",
+    "psnr",
+    "read_images",
+    "results_dict",
+    "save_results",
+    "ssim",
+    "write_atomically",
+]

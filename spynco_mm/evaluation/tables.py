@@ -1,0 +1,116 @@
+"""The results of :class:`ColorizationMetric` as nested rows, as text and as JSON."""
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any, Optional, Union
+
+from .colorization_metric import SCORES
+from .files import write_atomically
+
+
+def _output_names(rows: dict) -> list[str]:
+    """G1, ..., GN."""
+    return sorted((name for name in rows if re.fullmatch(r"G\d+", name)), key=lambda n: int(n[1:]))
+
+
+def results_dict(metrics: dict, prefix: Optional[str] = None) -> dict[str, dict[str, float]]:
+    """Rows from flat names.
+
+    Args:
+        metrics: ``{'gray/MSE': .., 'G1/MSE': .., ...}``; what other metrics added is left out.
+        prefix: The prefix of the ``ColorizationMetric``, if it has one.
+
+    Returns:
+        ``{'gray': {'MSE': .., 'PSNR': .., 'SSIM': ..}, 'G1': .., ...}``, gray first.
+
+    Raises:
+        ValueError: There is no such row.
+    """
+    start = re.escape(f"{prefix}/") if prefix else ""
+    pattern = re.compile(rf"{start}(gray|G\d+)/({'|'.join(SCORES)})")
+    rows: dict = {}
+    for name, value in metrics.items():
+        match = pattern.fullmatch(name)
+        if match:
+            rows.setdefault(match[1], {})[match[2]] = value
+    if "gray" not in rows or "G1" not in rows:
+        raise ValueError(
+            f"No rows {prefix + '/' if prefix else ''}gray and G1 among the metrics "
+            f"{', '.join(metrics) or '(none)'}: ColorizationMetric makes them."
+        )
+    return {name: rows[name] for name in ["gray", *_output_names(rows)]}
+
+
+def _verdict(results: dict) -> str:
+    """Whether G_1 is nearer to the real colours than the grey input, by section 5.3's scores."""
+    gray, best = results["gray"], results["G1"]
+    better = []
+    if best["MSE"] < gray["MSE"]:
+        better.append("MSE")
+    if best["SSIM"] > gray["SSIM"]:
+        better.append("SSIM")
+    if not better:
+        return "G_1 does not beat the grey input."
+    return f"G_1 beats the grey input in {' and '.join(better)}{' only' * (len(better) == 1)}."
+
+
+def _note(settings: dict) -> str:
+    size = settings["ssim_window_size"]
+    return (
+        f"{settings['num_images']} images; MSE on 0-{settings['data_range']}; SSIM with a "
+        f"{size}×{size} {settings['ssim_window']} window, mean over channels."
+    )
+
+
+def format_table(results: dict) -> str:
+    """An aligned table, for the console and as Markdown.
+
+    Args:
+        results: As :func:`results_dict` gives it; with ``settings`` beside the rows, as in
+            ``results.json``, the note says what it was computed with.
+
+    Returns:
+        Rows grey input, G_N, ..., G_1 (the paper's order), then one or two lines of notes.
+    """
+    lines = [["output", "MSE ↓", "PSNR (dB) ↑", "SSIM ↑"]]
+    for name in ["gray", *reversed(_output_names(results))]:
+        row = results[name]
+        label = "grey input" if name == "gray" else f"G_{name[1:]}"
+        lines.append([label, f"{row['MSE']:.2f}", f"{row['PSNR']:.2f}", f"{row['SSIM']:.4f}"])
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    lines.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
+    text = [
+        "| "
+        + " | ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths))
+        )
+        + " |"
+        for line in lines
+    ]
+    notes = [_verdict(results)]
+    if "settings" in results:
+        notes.append(_note(results["settings"]))
+    return "\n".join([*text, "", *notes])
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def save_results(results: dict, path: Union[str, Path]) -> None:
+    """Write results as strict JSON, whole or not at all.
+
+    Args:
+        results: Rows and ``settings``. A score that is no number, as of a training that diverged,
+            is written as ``null``: JSON has no NaN.
+        path: The file to write.
+    """
+    text = json.dumps(_finite(results), indent=2, allow_nan=False, ensure_ascii=False)
+    write_atomically(path, (text + "\n").encode())

@@ -1,0 +1,155 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.evaluator import Evaluator
+from mmengine.registry import METRICS
+from skimage.metrics import structural_similarity
+from toy_colorizer import (
+    NUM_IMAGES,
+    ToyColorizer,
+    ToyImages,
+    make_gray,
+    make_image,
+    make_runner,
+    validate,
+)
+
+from spynco_mm.evaluation import ColorizationMetric
+
+SCORES = ("MSE", "PSNR", "SSIM")
+
+
+def toy_samples(sizes=(16,), **kwargs):
+    model, data = ToyColorizer(**kwargs), ToyImages(sizes)
+    with torch.no_grad():
+        return model(None, [data[i]["data_samples"] for i in range(NUM_IMAGES)], "predict")
+
+
+def by_hand(samples, **ssim_kwargs):
+    """The table, image by image, by numpy and scikit-image."""
+    rows = {}
+    for sample in samples:
+        real = sample.img_color.numpy().astype(float)
+        outputs = sample.fake_color_pyramid.clamp(0, 255).numpy().astype(float)
+        for name, image in zip(
+            ["gray", "G1", "G2", "G3"], [sample.img_gray.numpy().astype(float), *outputs]
+        ):
+            error = ((image - real) ** 2).mean()
+            similarity = structural_similarity(
+                image, real, channel_axis=0, data_range=255, **ssim_kwargs
+            )
+            rows.setdefault(name, []).append([error, 10 * np.log10(255**2 / error), similarity])
+    return {
+        f"{name}/{score}": value
+        for name, row in rows.items()
+        for score, value in zip(SCORES, np.mean(row, axis=0))
+    }
+
+
+@pytest.mark.parametrize("sizes", [(16,), (16, 24)])
+def test_equal_to_scikit_image(sizes):
+    samples = toy_samples(sizes)
+    found = Evaluator(dict(type="mmagic.ColorizationMetric")).offline_evaluate(
+        samples, chunk_size=3
+    )
+    expected = by_hand(samples)
+    assert list(found) == list(expected)
+    assert found == pytest.approx(expected, abs=1e-6)
+    # the grey row and the order of the pyramid
+    assert found["G1/MSE"] < found["G2/MSE"] < found["G3/MSE"] < found["gray/MSE"]
+
+
+def test_gaussian_window_and_prefix():
+    metric = ColorizationMetric(window="gaussian", prefix="toy")
+    samples = toy_samples()
+    found = Evaluator(metric).offline_evaluate(samples, chunk_size=4)
+    expected = by_hand(samples, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
+    assert found == pytest.approx({f"toy/{k}": v for k, v in expected.items()}, abs=1e-6)
+    assert metric.settings == dict(
+        data_range=255,
+        channels="mean",
+        outputs="clamped to [0, 255], not rounded",
+        psnr_cap_db=100.0,
+        ssim_window="gaussian",
+        ssim_window_size=11,
+        ssim_sample_covariance=False,
+        ssim_sigma=1.5,
+        num_images=NUM_IMAGES,
+    )
+
+
+def test_model_without_pyramid():
+    found = Evaluator(ColorizationMetric()).offline_evaluate(toy_samples(pyramid=False))
+    expected = by_hand(toy_samples())
+    assert list(found) == [f"{row}/{score}" for row in ("gray", "G1") for score in SCORES]
+    assert found == pytest.approx({key: expected[key] for key in found}, abs=1e-6)
+
+
+def test_one_channel_gray_and_other_names():
+    image = make_image(0)
+    sample = dict(b=image, a=make_gray(image)[:1], fake_b=image.float())
+    metric = ColorizationMetric(fake_key="fake_b", gt_key="b", gray_key="a")
+    metric.process(None, [sample])
+    found = metric.evaluate(1)
+    assert found["gray/MSE"] == pytest.approx(
+        ((make_gray(image).double() - image.double()) ** 2).mean().item()
+    )
+    # An image without error counts as 100 dB: one infinity would be the mean of all.
+    assert (found["G1/MSE"], found["G1/PSNR"]) == (0, 100)
+
+
+def test_outputs_are_clamped_and_not_rounded():
+    real = torch.zeros(3, 8, 8, dtype=torch.uint8)
+    for value, error in ((-50.0, 0), (300.0, 255**2), (0.5, 0.25)):
+        metric = ColorizationMetric()
+        metric.process(
+            None, [dict(img_color=real, img_gray=real, fake_color=torch.full((3, 8, 8), value))]
+        )
+        assert metric.evaluate(1)["G1/MSE"] == error
+
+
+def test_errors_are_one_sentence():
+    metric = ColorizationMetric()
+    image = make_image(0)
+    with pytest.raises(KeyError, match="lacks img_gray, fake_color, it has img_color"):
+        metric.process(None, [dict(img_color=image)])
+    with pytest.raises(ValueError, match=r"differ in shape: img_gray \(3, 16, 16\)"):
+        metric.process(
+            None, [dict(img_color=image, img_gray=image, fake_color=make_image(0, 8).float())]
+        )
+    with pytest.raises(ValueError, match="no image to evaluate"):
+        metric.evaluate(0)
+    with pytest.raises(ValueError, match="one of uniform, gaussian, got 'box'"):
+        METRICS.build(dict(type="mmagic.ColorizationMetric", window="box"))
+
+
+def test_two_processes_count_every_image_once(tmp_path):
+    """Seven images over two processes, with mmengine's loop and mmagic's, against one process."""
+    found = {}
+    for name in ("plain", "multi"):
+        found[name] = validate(make_runner(tmp_path / "one" / name, multi_loop=name == "multi"))
+        assert found[name] == pytest.approx(by_hand(toy_samples()), abs=1e-6)
+    root = Path(__file__).parents[2]
+    launcher = (
+        # On the loopback device: the machine's own name need not resolve.
+        "-m torch.distributed.run --nproc-per-node 2 --rdzv-backend c10d "
+        "--rdzv-endpoint 127.0.0.1:0 --local-addr 127.0.0.1"
+    )
+    script = Path(__file__).with_name("toy_colorizer.py")
+    subprocess.run(
+        [sys.executable, *launcher.split(), str(script), str(tmp_path)],
+        cwd=tmp_path,  # mmengine exchanges results through a folder .dist_test here
+        env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
+        check=True,
+        timeout=120,
+    )
+    for rank in range(2):
+        distributed = json.loads((tmp_path / f"rank{rank}.json").read_text())
+        for name in ("plain", "multi"):
+            assert distributed[name] == pytest.approx(found[name], rel=1e-12, abs=0)
