@@ -1,9 +1,18 @@
-from . import compat
+"""SpyncoGan for mmagic: import this package, and everything is registered.
 
+In a config: ``custom_imports = dict(imports=["spynco_mm"], allow_failed_imports=False)``.
+"""
+
+from . import compat
+from .version import __version__
+
+compat.check_versions()
 compat.before_mmagic()
 
-import mmagic.models  # noqa: F401
+import mmagic.models
 
 compat.after_mmagic()
 
-from . import datasets, engine, evaluation, models, visualization  # noqa: F401
+from . import datasets, engine, evaluation, models, visualization
+
+__all__ = ["__version__", "compat", "datasets", "engine", "evaluation", "models", "visualization"]

@@ -9,11 +9,40 @@ import importlib
 import importlib.util
 import sys
 import types
+from importlib import metadata
 
 import numpy as np
 import torch
 import torch.distributed
+from packaging.specifiers import SpecifierSet
 from torch import nn
+
+#: What this release works with; one package of each group must be there.
+SUPPORTED = (
+    {"torch": ">=2.1"},
+    {"mmengine": ">=0.10.4,<1"},
+    {"mmcv": ">=2.0,<2.2", "mmcv-lite": ">=2.0,<2.2"},
+    {"mmagic": ">=1.2,<1.3"},
+)
+
+
+def check_versions() -> None:
+    """Stop with one sentence where mmagic and its family are missing or of another release."""
+    for group in SUPPORTED:
+        found = {}
+        for name in group:
+            try:
+                found[name] = metadata.version(name)
+            except metadata.PackageNotFoundError:
+                continue
+        if any(SpecifierSet(group[n]).contains(v, prereleases=True) for n, v in found.items()):
+            continue
+        wanted = " or ".join(f"{name}{versions}" for name, versions in group.items())
+        there = ", ".join(f"{n} {v} is installed" for n, v in found.items()) or "it is missing"
+        raise ImportError(
+            f"spynco_mm needs {wanted}, but {there}; "
+            "pip install -c requirements/constraints.txt -e '.[lite]' gives a set that fits."
+        )
 
 
 def alias_numpy_bool8() -> bool:

@@ -2,7 +2,10 @@
 _base_ = ["./colorization.py"]
 
 dataset = dict(
-    type="FolderColorization", data_root="data/cezanne2photo", color_dir=dict(train="trainB", test="testB"), size=256
+    type="FolderColorization",
+    data_root="data/cezanne2photo",
+    color_dir=dict(train="trainB", test="testB"),
+    size=256,
 )
 train_dataloader = dict(batch_size=1, dataset=dataset)
 val_dataloader = dict(batch_size=4, dataset=dataset)

@@ -2,9 +2,7 @@
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=100, val_interval=10)
 optim_wrapper = dict(
     constructor="MultiOptimWrapperConstructor",
-    generator=dict(
-        type="OptimWrapper", optimizer=dict(type="Adam", lr=2e-4, betas=(0.5, 0.999))
-    ),
+    generator=dict(type="OptimWrapper", optimizer=dict(type="Adam", lr=2e-4, betas=(0.5, 0.999))),
     discriminator=dict(
         type="OptimWrapper", optimizer=dict(type="Adam", lr=2e-4, betas=(0.5, 0.999))
     ),

@@ -1,0 +1,70 @@
+import shutil
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).resolve().parent
+#: What OpenMMLab's package manager looks for under <package>/.mim.
+MIM = ("configs", "tools", "model-index.yml")
+
+
+def requirements(name: str) -> list:
+    lines = (ROOT / "requirements" / f"{name}.txt").read_text().splitlines()
+    return [line for line in (line.split("#")[0].strip() for line in lines) if line]
+
+
+def version() -> str:
+    scope = {}
+    exec((ROOT / "spynco_mm" / "version.py").read_text(), scope)
+    return scope["__version__"]
+
+
+class BuildWithMim(build_py):
+    """Ship configs, tools and the model index inside the package; link them if it is editable."""
+
+    def run(self) -> None:
+        super().run()
+        editable = getattr(self, "editable_mode", False)
+        folder = (ROOT if editable else Path(self.build_lib)) / "spynco_mm" / ".mim"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for name in MIM:
+            source = ROOT / name
+            if editable:
+                (folder / name).symlink_to(source, target_is_directory=source.is_dir())
+            elif source.is_dir():
+                ignore = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(source, folder / name, ignore=ignore)
+            else:
+                shutil.copy2(source, folder / name)
+
+
+setup(
+    name="spynco_mm",
+    version=version(),
+    description="SpyncoGan, unsupervised colorization with Handcrafted Translation and Output "
+    "Spatial Pyramids, for OpenMMLab's mmagic",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache License 2.0",
+    packages=find_packages(include=["spynco_mm", "spynco_mm.*"]),
+    python_requires=">=3.9,<3.13",
+    install_requires=requirements("runtime"),
+    extras_require={
+        # One of the two is needed; mmcv has compiled operators, which nothing here calls.
+        "lite": ["mmcv-lite>=2.0,<2.2"],
+        "full": ["mmcv>=2.0,<2.2"],
+        "tests": requirements("tests"),
+    },
+    cmdclass={"build_py": BuildWithMim},
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3.9",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
