@@ -107,7 +107,7 @@ def fit_image(image: np.ndarray, size: int) -> np.ndarray:
 def list_images(folder: PathLike) -> list[Path]:
     """All picture files in a folder and its sub-folders, sorted by path.
 
-    Hidden files are left out, and links to folders are not followed.
+    Hidden files and folders are left out, and links to folders are not followed.
 
     Raises:
         DataError: The folder is missing, or holds no picture.
@@ -119,7 +119,7 @@ def list_images(folder: PathLike) -> list[Path]:
         path
         for path in folder.rglob("*")
         if path.suffix.lower() in IMAGE_SUFFIXES
-        and not path.name.startswith(".")
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
         and path.is_file()
     )
     if not paths:

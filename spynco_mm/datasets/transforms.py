@@ -58,6 +58,11 @@ class HandcraftedTranslationTransform(BaseTransform):
                     "red, green and blue weigh differently; set it to 'rgb' or 'bgr' where the "
                     "picture is loaded."
                 )
+            if image.ndim != 3:
+                raise ValueError(
+                    f"HandcraftedTranslation: results['{key}'] has the shape {image.shape}, not "
+                    "(height, width, channels); load it as a colour picture."
+                )
             if order == "bgr":
                 image = image[..., ::-1]
             # [H, W, C] -> [1, C, H, W]

@@ -1,0 +1,233 @@
+"""Fetch, verify and unpack the paper's data sets."""
+
+import hashlib
+import http.client
+import os
+import shutil
+import tarfile
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Union
+
+from mmengine.dist import all_gather_object, get_rank
+from torchvision.datasets import CIFAR10
+from tqdm import tqdm
+
+from .images import DataError
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data set comes from.
+
+    Args:
+        url: Address of the archive.
+        algorithm: Name of the checksum in :mod:`hashlib`.
+        checksum: The archive's checksum, in hexadecimal digits.
+        folder: Folder that the archive unpacks to.
+    """
+
+    url: str
+    algorithm: str
+    checksum: str
+    folder: str
+
+    @property
+    def file(self) -> str:
+        """File name of the archive."""
+        return self.url.rsplit("/", 1)[-1]
+
+
+# Serves both: its A are Cezanne's paintings, its B landscape photographs. The checksum is the one
+# in TensorFlow Datasets (cycle_gan), for the same archive, 279 885 071 bytes, at its old address.
+_CEZANNE2PHOTO = Source(
+    "http://efrosgans.eecs.berkeley.edu/cyclegan/datasets/cezanne2photo.zip",
+    "sha256",
+    "3a6c10ca21f9485862f1cbd707744b9dc258954a04631271d23a3605eeb63cff",
+    "cezanne2photo",
+)
+
+SOURCES = {
+    "cifar10": Source(CIFAR10.url, "md5", CIFAR10.tgz_md5, CIFAR10.base_folder),
+    # The checksum is torchgeo's.
+    "ucmerced": Source(
+        "http://weegee.vision.ucmerced.edu/datasets/UCMerced_LandUse.zip",
+        "md5",
+        "5b7ec56793786b6dc8a908e8854ac0e4",
+        "UCMerced_LandUse",
+    ),
+    "cezanne": _CEZANNE2PHOTO,
+    "landscape": _CEZANNE2PHOTO,
+}
+
+
+def _bar(total: int, done: int, what: str) -> tqdm:
+    return tqdm(total=total, initial=done, desc=what, unit="B", unit_scale=True, unit_divisor=1024)
+
+
+def fetch(url: str, file: Path, timeout: float = 30) -> None:
+    """Download to ``file``, through ``file.part``, which a later call continues.
+
+    A connection that breaks is taken up again where it broke, as long as each brings something.
+
+    Args:
+        url: What to fetch.
+        file: Where to put it, once complete.
+        timeout: Seconds without a byte after which a connection counts as broken.
+
+    Raises:
+        OSError, http.client.HTTPException: The server cannot be reached, refuses, or breaks off at
+            once.
+    """
+    part = file.with_name(file.name + ".part")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part.touch()
+    while True:
+        done = part.stat().st_size
+        try:
+            _fetch_rest(url, part, timeout)
+            break
+        except (OSError, http.client.HTTPException):
+            if part.stat().st_size <= done:
+                raise
+    os.replace(part, file)
+
+
+def _fetch_rest(url: str, part: Path, timeout: float) -> None:
+    """Append to ``part`` what it lacks."""
+    done = part.stat().st_size
+    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
+    try:
+        response = urllib.request.urlopen(request, timeout=timeout)
+    except urllib.error.HTTPError as error:
+        if error.code != 416:
+            raise
+        # Nothing after the bytes we have. Only the checksum can say whether they are the file.
+        return
+    with response:
+        if response.status != 206:  # The server starts from the beginning.
+            done = 0
+        length = response.headers.get("Content-Length")
+        total = None if length is None else done + int(length)
+        with open(part, "ab" if done else "wb") as file, _bar(total, done, part.stem) as bar:
+            while block := response.read(1 << 16):
+                file.write(block)
+                bar.update(len(block))
+            if total is not None and file.tell() != total:
+                raise http.client.IncompleteRead(b"", total - file.tell())
+
+
+def verify(file: Path, algorithm: str, checksum: str) -> None:
+    """Raise a :class:`DataError` unless the file has that checksum."""
+    digest = hashlib.new(algorithm)
+    with open(file, "rb") as stream, _bar(file.stat().st_size, 0, f"Verifying {file.name}") as bar:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+            bar.update(len(block))
+    if digest.hexdigest() != checksum:
+        raise DataError(
+            f"{file}: its {algorithm} is {digest.hexdigest()}, not {checksum}, so it is damaged or "
+            "another file; remove it and fetch it again."
+        )
+
+
+def unpack(archive: Path, root: Path) -> None:
+    """Unpack a .zip or .tar.gz into a folder, and nothing outside of it.
+
+    Raises:
+        DataError: The archive is broken, or a member would land elsewhere.
+    """
+    try:
+        if archive.suffix == ".zip":
+            with zipfile.ZipFile(archive) as file:
+                for name in tqdm(file.namelist(), desc=f"Unpacking {archive.name}", unit="file"):
+                    # zipfile would quietly put such a member somewhere else.
+                    if not (root / name).resolve().is_relative_to(root.resolve()):
+                        raise DataError(
+                            f"{archive}: its member '{name}' points out of the folder; do not use "
+                            "this archive."
+                        )
+                    file.extract(name, root)
+        else:
+            with tarfile.open(archive) as file:
+                file.extractall(root, filter="data")
+    except tarfile.FilterError as error:
+        raise DataError(f"{archive}: {error}; do not use this archive.") from error
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError) as error:
+        raise DataError(
+            f"{archive}: it cannot be unpacked ({error}); remove it and fetch it again."
+        ) from error
+
+
+def prepare_data(name: str, root: Union[str, os.PathLike] = "data") -> Path:
+    """Make sure that a data set lies in ``root``: fetch, verify and unpack what is missing.
+
+    An archive that lies in ``root`` already is used. Data that are there are not touched.
+
+    Args:
+        name: One of :data:`SOURCES`.
+        root: Folder for the data sets.
+
+    Returns:
+        The data set's own folder.
+
+    Raises:
+        DataError: It cannot be fetched, verified or unpacked.
+    """
+    source, root = SOURCES[name], Path(root)
+    folder, archive = root / source.folder, root / source.file
+    if folder.is_dir():
+        return folder
+    if not archive.exists():
+        try:
+            fetch(source.url, archive)
+        except (OSError, http.client.HTTPException) as error:
+            raise DataError(
+                f"{source.url} cannot be fetched ({error}); fetch it on a computer with a network, "
+                f"put it at {archive} and run 'python tools/prepare_data.py {name} --root {root}'."
+            ) from error
+    verify(archive, source.algorithm, source.checksum)
+    # Under its own name only when it is complete, so that a folder that exists is whole.
+    unpacking = root / f".{source.folder}.unpacking"
+    shutil.rmtree(unpacking, ignore_errors=True)
+    try:
+        unpacking.mkdir(parents=True)
+        unpack(archive, unpacking)
+        if not (unpacking / source.folder).is_dir():
+            raise DataError(
+                f"{archive}: there is no folder '{source.folder}' in it; remove it and fetch it "
+                "again."
+            )
+        os.replace(unpacking / source.folder, folder)
+    finally:
+        shutil.rmtree(unpacking, ignore_errors=True)
+    return folder
+
+
+def first_on_each_node(work: Callable[[], object]) -> None:
+    """Let one process of each node do some work on its files while the others wait.
+
+    The very first process goes before the other nodes' first ones, since nodes often share a disk.
+    The others wait no longer than the process group's timeout; ``tools/prepare_data.py`` before the
+    run avoids the wait.
+
+    Raises:
+        DataError: In all processes, if the work raised one in any of them.
+    """
+    first = get_rank() == 0
+    first_here = int(os.environ.get("LOCAL_RANK", get_rank())) == 0
+    for mine in (first, first_here and not first):
+        problem = None
+        if mine:
+            try:
+                work()
+            except DataError as error:
+                problem = str(error)
+        # An exchange rather than a barrier: if one fails, the others must not wait for it.
+        problems = [text for text in all_gather_object(problem) if text is not None]
+        if problems:
+            raise DataError(problems[0])
