@@ -9,7 +9,7 @@ from .version import __version__
 compat.check_versions()
 compat.before_mmagic()
 
-import mmagic.models
+import mmagic.models  # noqa: F401
 
 compat.after_mmagic()
 
