@@ -8,6 +8,7 @@ from mmagic.registry import MODELS
 from torch import Tensor, nn
 
 from .layers import (
+    Conv2d,
     ConvBlock,
     GANModule,
     ResidualBlock,
@@ -48,6 +49,8 @@ class SpyncoGenerator(GANModule):
             every output; None, the paper's choice, for none.
         return_pyramid: Whether a plain call returns the pyramid. False makes it return the final
             output as one tensor, as mmagic's CycleGAN and Pix2Pix expect of a generator.
+        fast: Whether to compute upsampling and the mapping at low resolution (see ``layers``). False
+            computes them as the paper writes them. Both give the same up to rounding.
         init_cfg: As in :class:`~spynco_mm.models.layers.GANModule`.
 
     Raises:
@@ -72,6 +75,7 @@ class SpyncoGenerator(GANModule):
         upsample_mode: str = "nearest",
         consistency: Optional[dict] = None,
         return_pyramid: bool = True,
+        fast: bool = True,
         init_cfg: Optional[dict] = None,
     ):
         super().__init__(init_cfg)
@@ -101,7 +105,7 @@ class SpyncoGenerator(GANModule):
         # Four features a side at the lowest scale: enough for every padding mode and for the norm.
         self.min_size = 4 * self.stride
 
-        def conv(c_in: int, c_out: int, k: int, cls=nn.Conv2d, **kwargs) -> nn.Module:
+        def conv(c_in: int, c_out: int, k: int, cls=Conv2d, **kwargs) -> nn.Module:
             return cls(c_in, c_out, k, padding=k // 2, padding_mode=padding_mode, **kwargs)
 
         def block(cls, conv: nn.Module, channels: int, **kwargs) -> nn.Module:
@@ -126,10 +130,13 @@ class SpyncoGenerator(GANModule):
                 conv(width, width, up_kernel, SeparableConv),
                 width,
                 mode=upsample_mode,
+                fast=fast,
             )
             for _ in range(num_down)
         )
-        self.mapping = conv(width, out_channels, mapping_kernel, SharedMapping, mode=upsample_mode)
+        self.mapping = conv(
+            width, out_channels, mapping_kernel, SharedMapping, mode=upsample_mode, fast=fast
+        )
         self.consistency = build_consistency(consistency)
 
     def forward(self, x: Tensor, num_outputs: Optional[int] = None) -> Union[list[Tensor], Tensor]:

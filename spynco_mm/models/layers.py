@@ -1,7 +1,13 @@
-"""The convolutions of SpyncoGan (section 4.1): the only place that knows how they are computed."""
+"""The convolutions of SpyncoGan (section 4.1): the only place that knows how they are computed.
+
+Each layer has two ways to the same result. The naive one is the readable reference: interpolate,
+then convolve. The fast one, ``fast=True``, never makes the upsampled copy of the features; it rests
+on one identity (:func:`transposed_kernel`) and is exact up to rounding.
+"""
 
 from typing import Optional
 
+import torch
 import torch.nn.functional as F
 from mmagic.models.utils import generation_init_weights
 from mmcv.cnn import build_norm_layer
@@ -26,6 +32,44 @@ class GANModule(BaseModule):
             return
         generation_init_weights(self, self.init_cfg["type"], self.init_cfg.get("gain", 0.02))
         self._is_init = True
+
+
+# ------------------------------------------------------------------------------- convolutions
+
+
+class _InertBias(torch.autograd.Function):
+    """Identity on features; a gradient of exactly 0 for a bias that has no effect on them."""
+
+    @staticmethod
+    def forward(ctx, features: Tensor, bias: Tensor) -> Tensor:
+        ctx.bias_shape = bias.shape
+        return features.view_as(features)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        return grad, grad.new_zeros(ctx.bias_shape)
+
+
+class Conv2d(nn.Conv2d):
+    """``nn.Conv2d`` that knows when its bias cannot matter.
+
+    Instance norm subtracts the mean of each channel, and with it the bias of the convolution before
+    it. The true gradient of such a bias is 0, but rounding makes it a little noise, which Adam
+    scales up to steps of the learning rate. With ``inert_bias`` the bias is neither added nor moved.
+    """
+
+    inert_bias = False
+
+    def finish(self, x: Tensor) -> Tensor:
+        """Add the bias to features computed without it."""
+        if not self.inert_bias:
+            return x + self.bias[:, None, None]
+        return _InertBias.apply(x, self.bias) if torch.is_grad_enabled() else x
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.inert_bias:
+            return super().forward(x)
+        return self.finish(self._conv_forward(x, self.weight, None))
 
 
 class SeparableConv(nn.Sequential):
@@ -56,7 +100,7 @@ class SeparableConv(nn.Sequential):
     ):
         pad = kernel_size // 2 if padding is None else padding
         super().__init__(
-            nn.Conv2d(
+            Conv2d(
                 in_channels,
                 out_channels,
                 (kernel_size, 1),
@@ -65,7 +109,7 @@ class SeparableConv(nn.Sequential):
                 bias=first_bias,
                 padding_mode=padding_mode,
             ),
-            nn.Conv2d(
+            Conv2d(
                 out_channels,
                 out_channels,
                 (1, kernel_size),
@@ -76,20 +120,65 @@ class SeparableConv(nn.Sequential):
         )
 
 
+# ----------------------------------------------------------------------------- upsampling
+
+
 def upsample(x: Tensor, mode: str, times: int = 1) -> Tensor:
     """``up(.)`` of Eq. 2, applied ``times`` times: N×C×H×W to N×C×(2^times H)×(2^times W)."""
+    if mode == "nearest":
+        return F.interpolate(x, scale_factor=2**times, mode=mode) if times else x
     for _ in range(times):
-        align = None if mode == "nearest" else False
-        x = F.interpolate(x, scale_factor=2, mode=mode, align_corners=align)
+        x = F.interpolate(x, scale_factor=2, mode=mode, align_corners=False)
     return x
 
 
-class ConvBlock(nn.Sequential):
+def transposed_kernel(weight: Tensor, scale: "tuple[int, int]") -> Tensor:
+    """The kernel T for which ``conv_transpose(x, T, stride=s)`` is ``conv(nearest upsampling of x)``.
+
+    In one dimension, with k taps w and r = k // 2, the convolution of u[n] = x[n // s] is
+    y[i] = sum_t w[t] u[i + t - r]. The value x[m] is u[sm], ..., u[sm + s - 1], so it reaches
+    y[sm + j - r] through the taps with t = 2r + e - j for e = 0, ..., s - 1:
+
+        T[j] = w[2r - j] + w[2r - j + 1] + ... + w[2r - j + s - 1],    j = 0, ..., k + s - 2
+
+    which is the flipped kernel, summed over s shifts. A transposed convolution with stride s and
+    padding r puts T exactly there; values outside of x count as 0 in both. Per value of x that is
+    k + s - 1 products instead of s·k, at the low resolution.
+
+    Args:
+        weight: C_out×C_in×k_h×k_w, odd k.
+        scale: s in both directions; 1 leaves a direction as it is.
+
+    Returns:
+        C_in×C_out×(k_h + s_h - 1)×(k_w + s_w - 1), differentiable in the weight.
+    """
+    high, wide = scale
+    kernel = weight.flip(2, 3).transpose(0, 1)
+    kernel = sum(F.pad(kernel, (0, 0, e, high - 1 - e)) for e in range(high))
+    return sum(F.pad(kernel, (e, wide - 1 - e, 0, 0)) for e in range(wide))
+
+
+def _upsampled_conv(x: Tensor, conv: Conv2d, scale: "tuple[int, int]") -> Tensor:
+    """``conv`` of the nearest upsampling of x, without making it."""
+    kernel = transposed_kernel(conv.weight, scale)
+    if conv.inert_bias:
+        return conv.finish(F.conv_transpose2d(x, kernel, None, scale, conv.padding))
+    return F.conv_transpose2d(x, kernel, conv.bias, scale, conv.padding)
+
+
+class ConvBlock(nn.Module):
     """Convolution, norm, activation: the block that section 4.1 builds everything from."""
 
     def __init__(self, conv: nn.Module, channels: int, norm_cfg: Optional[dict], act: nn.Module):
-        norm = [] if norm_cfg is None else [build_norm_layer(norm_cfg, channels)[1]]
-        super().__init__(conv, *norm, act)
+        super().__init__()
+        self.conv = conv
+        self.norm = nn.Identity() if norm_cfg is None else build_norm_layer(norm_cfg, channels)[1]
+        self.act = act
+        last = conv[-1] if isinstance(conv, SeparableConv) else conv
+        last.inert_bias = isinstance(self.norm, nn.InstanceNorm2d)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.norm(self.conv(x)))
 
 
 class ResidualBlock(ConvBlock):
@@ -100,23 +189,51 @@ class ResidualBlock(ConvBlock):
 
 
 class UpsampleBlock(ConvBlock):
-    """Interpolation to twice the size, then the block."""
+    """Interpolation to twice the size, then the block.
 
-    def __init__(self, *args, mode: str = "nearest", **kwargs):
-        super().__init__(*args, **kwargs)
+    Fast: nearest upsampling and the vertical convolution are one transposed convolution with
+    k + 1 taps, likewise the horizontal ones: 12 products per low-resolution pixel and pair of
+    channels instead of 24 for k = 3.
+
+    Args:
+        conv: A :class:`SeparableConv`.
+        mode: ``"nearest"`` or ``"bilinear"``.
+        fast: Whether to use it where it applies, nearest upsampling and zero padding.
+    """
+
+    def __init__(self, conv: SeparableConv, *args, mode: str, fast: bool):
+        super().__init__(conv, *args)
         self.mode = mode
+        self.fast = fast and mode == "nearest" and conv[0].padding_mode == "zeros"
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(upsample(x, self.mode))
+        if not self.fast:
+            return super().forward(upsample(x, self.mode))
+        x = _upsampled_conv(x, self.conv[0], (2, 1))
+        x = _upsampled_conv(x, self.conv[1], (1, 2))
+        return self.act(self.norm(x))
 
 
-class SharedMapping(nn.Conv2d):
-    """The one convolution that maps every feature map of the pyramid to domain B (section 3.2)."""
+class SharedMapping(Conv2d):
+    """The one convolution that maps every feature map of the pyramid to domain B (section 3.2).
 
-    def __init__(self, *args, mode: str = "nearest", **kwargs):
+    Fast: one product of the low-resolution features with all taps of :func:`transposed_kernel`, to
+    few channels, whose results ``F.fold`` adds up where they belong. The wide features are never
+    upsampled.
+    """
+
+    def __init__(self, *args, mode: str, fast: bool, **kwargs):
         super().__init__(*args, **kwargs)
         self.mode = mode
+        self.fast = fast and mode == "nearest" and self.padding_mode == "zeros"
 
     def forward(self, x: Tensor, times: int) -> Tensor:
         """Features of 1/2^times the output's size to one image, before the tanh (Eq. 2)."""
-        return super().forward(upsample(x, self.mode, times))
+        if not self.fast:
+            return super().forward(upsample(x, self.mode, times))
+        scale = 2**times
+        kernel = transposed_kernel(self.weight, (scale, scale))  # [C_in, C_out, K_h, K_w]
+        taps = F.conv2d(x, kernel.flatten(1).T[:, :, None, None])  # [N, C_out·K_h·K_w, h, w]
+        size = (x.shape[-2] * scale, x.shape[-1] * scale)
+        image = F.fold(taps.flatten(2), size, kernel.shape[2:], padding=self.padding, stride=scale)
+        return self.finish(image)
