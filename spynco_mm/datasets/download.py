@@ -153,7 +153,7 @@ def unpack(archive: Path, root: Path) -> None:
                         )
                     file.extract(name, root)
         else:
-            with tarfile.open(archive) as file:
+            with tarfile.open(archive, "r:gz") as file:
                 file.extractall(root, filter="data")
     except tarfile.FilterError as error:
         raise DataError(f"{archive}: {error}; do not use this archive.") from error

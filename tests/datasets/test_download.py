@@ -1,0 +1,234 @@
+import hashlib
+import io
+import re
+import tarfile
+import threading
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from spynco_mm.datasets import DataError
+from spynco_mm.datasets.download import SOURCES, Source, fetch, prepare_data, unpack, verify
+
+CONTENT = bytes(range(256)) * 4000  # about 1 MB
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Serves ``server.files``; knows ranges unless told not to, and can hang up half-way."""
+
+    def do_GET(self):
+        self.server.requests.append(self.headers.get("Range"))
+        data = self.server.files.get(self.path)
+        if data is None:
+            return self.send_error(404)
+        start, match = 0, re.match(r"bytes=(\d+)-", self.headers.get("Range") or "")
+        if match and self.server.ranges:
+            start = int(match[1])
+            if start >= len(data):
+                return self.send_error(416)
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        else:
+            self.send_response(200)
+        self.send_header("Content-Length", str(len(data) - start))
+        self.end_headers()
+        stop = len(data)
+        if self.server.breaks:
+            stop = start + self.server.breaks.pop(0)
+        self.wfile.write(data[start:stop])
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.files, server.requests, server.breaks, server.ranges = {}, [], [], True
+    server.url = f"http://127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def zip_bytes(**members):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, text in members.items():
+            archive.writestr(name, text)
+    return buffer.getvalue()
+
+
+def tar_bytes(**members):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name, text in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(text)
+            archive.addfile(info, io.BytesIO(text.encode()))
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def offer(server, monkeypatch):
+    """Put a data set 'toy' on the server."""
+
+    def put(data, name="toy.zip", checksum=None):
+        server.files[f"/{name}"] = data
+        checksum = checksum or hashlib.sha256(data).hexdigest()
+        source = Source(f"{server.url}/{name}", "sha256", checksum, "toy")
+        monkeypatch.setitem(SOURCES, "toy", source)
+
+    return put
+
+
+def test_fetch(server, tmp_path, capsys):
+    server.files["/a"] = CONTENT
+    fetch(f"{server.url}/a", tmp_path / "new" / "a")
+    assert (tmp_path / "new" / "a").read_bytes() == CONTENT
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a"]
+    assert "100%" in capsys.readouterr().err
+
+
+def test_a_broken_connection_is_taken_up_again(server, tmp_path):
+    server.files["/a"] = CONTENT
+    server.breaks = [300_000, 200_000]
+    fetch(f"{server.url}/a", tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == CONTENT
+    assert server.requests == [None, "bytes=300000-", "bytes=500000-"]
+
+
+def test_a_later_call_continues(server, tmp_path):
+    server.files["/a"] = CONTENT
+    server.breaks = [300_000, 0]
+    with pytest.raises(Exception, match="IncompleteRead"):
+        fetch(f"{server.url}/a", tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+    assert (tmp_path / "a.part").read_bytes() == CONTENT[:300_000]
+    fetch(f"{server.url}/a", tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == CONTENT
+    assert server.requests[-1] == "bytes=300000-"
+
+
+def test_a_server_without_ranges_starts_over(server, tmp_path):
+    server.files["/a"] = CONTENT
+    server.ranges = False
+    (tmp_path / "a.part").write_bytes(b"x" * 1000)
+    fetch(f"{server.url}/a", tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == CONTENT
+
+
+def test_a_part_that_is_already_whole(server, tmp_path):
+    server.files["/a"] = CONTENT
+    (tmp_path / "a.part").write_bytes(CONTENT)
+    fetch(f"{server.url}/a", tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == CONTENT
+
+
+def test_verify(tmp_path):
+    (tmp_path / "a").write_bytes(CONTENT)
+    verify(tmp_path / "a", "md5", hashlib.md5(CONTENT).hexdigest())
+    with pytest.raises(DataError, match=r"a: its md5 is .*, not 0123, so it is damaged or another"):
+        verify(tmp_path / "a", "md5", "0123")
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_prepare_data(offer, server, tmp_path, kind):
+    members = {"toy/a.txt": "A", "toy/sub/b.txt": "B", "readme.txt": "outside"}
+    data = zip_bytes(**members) if kind == "zip" else tar_bytes(**members)
+    offer(data, f"toy.{kind}")
+    folder = prepare_data("toy", tmp_path)
+    assert folder == tmp_path / "toy"
+    assert (folder / "a.txt").read_text() == "A" and (folder / "sub" / "b.txt").read_text() == "B"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["toy", f"toy.{kind}"]
+    # Again: nothing is fetched, nothing is touched.
+    (folder / "a.txt").write_text("mine")
+    assert prepare_data("toy", tmp_path) == folder
+    assert (folder / "a.txt").read_text() == "mine" and len(server.requests) == 1
+
+
+def test_an_archive_put_there_by_hand(offer, server, tmp_path):
+    data = zip_bytes(**{"toy/a.txt": "A"})
+    offer(data)
+    (tmp_path / "toy.zip").write_bytes(data)
+    prepare_data("toy", tmp_path)
+    assert (tmp_path / "toy" / "a.txt").exists() and not server.requests
+
+
+def test_wrong_checksum(offer, tmp_path):
+    offer(zip_bytes(**{"toy/a.txt": "A"}), checksum="0" * 64)
+    with pytest.raises(DataError, match=r"toy\.zip: its sha256 is"):
+        prepare_data("toy", tmp_path)
+    assert not (tmp_path / "toy").exists()
+
+
+def test_missing_on_the_server(offer, server, tmp_path):
+    offer(b"")
+    server.files.clear()
+    with pytest.raises(DataError) as info:
+        prepare_data("toy", tmp_path)
+    assert re.fullmatch(
+        r"http://127\.0\.0\.1:\d+/toy\.zip cannot be fetched \(HTTP Error 404: Not Found\); fetch "
+        r"it on a computer with a network, put it at .*/toy\.zip and run "
+        r"'python tools/prepare_data\.py toy --root .*'\.",
+        str(info.value),
+    )
+
+
+def test_no_network(offer, server, tmp_path):
+    offer(b"")
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(DataError, match=r"cannot be fetched \(.*refused.*put it at .*toy\.zip"):
+        prepare_data("toy", tmp_path)
+
+
+def test_archive_without_its_folder(offer, tmp_path):
+    offer(zip_bytes(**{"else/a.txt": "A"}))
+    with pytest.raises(DataError, match="there is no folder 'toy' in it"):
+        prepare_data("toy", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["toy.zip"]
+
+
+@pytest.mark.parametrize("name", ["../outside.txt", "toy/../../outside.txt"])
+@pytest.mark.parametrize("make, suffix", [(zip_bytes, "zip"), (tar_bytes, "tar.gz")])
+def test_members_that_point_out_of_the_folder(tmp_path, make, suffix, name):
+    (tmp_path / f"a.{suffix}").write_bytes(make(**{name: "x"}))
+    with pytest.raises(DataError, match="do not use this archive"):
+        unpack(tmp_path / f"a.{suffix}", tmp_path / "in")
+    assert not (tmp_path / "outside.txt").exists()
+
+
+def test_members_with_an_absolute_path(tmp_path):
+    name = str(tmp_path / "outside.txt")
+    (tmp_path / "a.zip").write_bytes(zip_bytes(**{name: "x"}))
+    with pytest.raises(DataError, match="do not use this archive"):
+        unpack(tmp_path / "a.zip", tmp_path / "in")
+    (tmp_path / "a.tar.gz").write_bytes(tar_bytes(**{name: "x"}))
+    unpack(tmp_path / "a.tar.gz", tmp_path / "in")  # tarfile's filter makes it a relative one
+    assert not (tmp_path / "outside.txt").exists()
+
+
+@pytest.mark.parametrize("make, suffix", [(zip_bytes, "zip"), (tar_bytes, "tar.gz")])
+@pytest.mark.parametrize("damage", ["cut", "flip"])
+def test_damaged_archives(tmp_path, make, suffix, damage):
+    data = bytearray(make(**{"toy/a.txt": "0123456789" * 1000}))
+    if damage == "cut":
+        del data[len(data) // 2 :]
+    else:
+        data[40:60] = bytes(20)
+    (tmp_path / f"a.{suffix}").write_bytes(data)
+    with pytest.raises(DataError, match=r"it cannot be unpacked .*remove it and fetch it again"):
+        unpack(tmp_path / f"a.{suffix}", tmp_path / "in")
+
+
+def test_the_papers_data_sets():
+    assert set(SOURCES) == {"cifar10", "ucmerced", "cezanne", "landscape"}
+    assert SOURCES["cifar10"].checksum == "c58f30108f718f92721af3b95e74349a"
+    for source in SOURCES.values():
+        digits = hashlib.new(source.algorithm).digest_size * 2
+        assert re.fullmatch(rf"[0-9a-f]{{{digits}}}", source.checksum)
+    assert SOURCES["cezanne"] == SOURCES["landscape"]
+    assert SOURCES["ucmerced"].file == "UCMerced_LandUse.zip"
