@@ -7,6 +7,8 @@ go when the upstream thread named in it is closed and the fixed release is the o
 import functools
 import importlib
 import importlib.util
+import logging
+import os
 import sys
 import types
 from importlib import metadata
@@ -213,6 +215,22 @@ def synchronize_translation_models() -> bool:
         model.train_step = train_step
         mended = True
     return mended
+
+
+def leave_gloo() -> None:
+    """End a finished process of a CPU run at once, with exit status 0.
+
+    With torch 2.14 one process in ten that used gloo aborts while the interpreter shuts down
+    ("terminate called without an active exception"), after all its work is done, and torchrun then
+    reports a failed run. Ten lines of plain torch reproduce it. Does nothing without gloo.
+    """
+    if not torch.distributed.is_initialized() or torch.distributed.get_backend() != "gloo":
+        return
+    torch.distributed.barrier()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def before_mmagic() -> None:

@@ -11,6 +11,7 @@ import torch
 import torch.distributed
 from mmengine.config import Config
 
+from .. import compat
 from .checkpoint import latest_checkpoint
 
 
@@ -121,3 +122,4 @@ def one_sentence_errors(expected: Sequence[type] = (OSError, ValueError, Floatin
         print("(SPYNCO_TRACEBACK=1 shows where this came from.)", file=sys.stderr)
         # At once: waiting for other processes of the run would hide the sentence.
         os._exit(1) if torch.distributed.is_initialized() else sys.exit(1)
+    compat.leave_gloo()
