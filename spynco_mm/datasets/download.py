@@ -1,5 +1,6 @@
 """Fetch, verify and unpack the paper's data sets."""
 
+import gzip
 import hashlib
 import http.client
 import os
@@ -135,11 +136,16 @@ def verify(file: Path, algorithm: str, checksum: str) -> None:
         )
 
 
+#: What the standard library raises for an archive that is not whole.
+_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError)
+
+
 def unpack(archive: Path, root: Path) -> None:
     """Unpack a .zip or .tar.gz into a folder, and nothing outside of it.
 
     Raises:
         DataError: The archive is broken, or a member would land elsewhere.
+        OSError: The folder cannot be written.
     """
     try:
         if archive.suffix == ".zip":
@@ -157,7 +163,7 @@ def unpack(archive: Path, root: Path) -> None:
                 file.extractall(root, filter="data")
     except tarfile.FilterError as error:
         raise DataError(f"{archive}: {error}; do not use this archive.") from error
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError) as error:
+    except _DAMAGED as error:
         raise DataError(
             f"{archive}: it cannot be unpacked ({error}); remove it and fetch it again."
         ) from error
@@ -203,6 +209,10 @@ def prepare_data(name: str, root: Union[str, os.PathLike] = "data") -> Path:
                 "again."
             )
         os.replace(unpacking / source.folder, folder)
+    except OSError as error:
+        raise DataError(
+            f"{folder}: it cannot be written ({error}); make room for it, or choose another --root."
+        ) from error
     finally:
         shutil.rmtree(unpacking, ignore_errors=True)
     return folder
@@ -216,18 +226,19 @@ def first_on_each_node(work: Callable[[], object]) -> None:
     run avoids the wait.
 
     Raises:
-        DataError: In all processes, if the work raised one in any of them.
+        DataError: In all processes, if the work failed in any of them.
     """
     first = get_rank() == 0
     first_here = int(os.environ.get("LOCAL_RANK", get_rank())) == 0
     for mine in (first, first_here and not first):
-        problem = None
+        problem = cause = None
         if mine:
             try:
                 work()
-            except DataError as error:
-                problem = str(error)
+            except Exception as error:
+                problem = str(error) if isinstance(error, DataError) else repr(error)
+                cause = error
         # An exchange rather than a barrier: if one fails, the others must not wait for it.
         problems = [text for text in all_gather_object(problem) if text is not None]
         if problems:
-            raise DataError(problems[0])
+            raise DataError(problems[0]) from cause

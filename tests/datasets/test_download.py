@@ -185,6 +185,13 @@ def test_no_network(offer, server, tmp_path):
         prepare_data("toy", tmp_path)
 
 
+def test_a_folder_that_cannot_be_written(offer, tmp_path):
+    offer(zip_bytes(**{"toy/a.txt": "A"}))
+    (tmp_path / "toy").touch()
+    with pytest.raises(DataError, match=r"toy: it cannot be written .*choose another --root"):
+        prepare_data("toy", tmp_path)
+
+
 def test_archive_without_its_folder(offer, tmp_path):
     offer(zip_bytes(**{"else/a.txt": "A"}))
     with pytest.raises(DataError, match="there is no folder 'toy' in it"):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from mmagic.registry import DATASETS, MODELS, TRANSFORMS
+from mmengine.dataset import Compose, default_collate
 from mmengine.runner import Runner
 from PIL import Image
 
@@ -136,3 +137,27 @@ def test_end_to_end_through_mmagics_data_preprocessor(collate, num_workers, trai
         # mmagic hands the reference to the metrics as it was, but BGR.
         expected = np.stack([dataset.item(i)["img_color"] for i in range(4)]).transpose(0, 3, 1, 2)
         np.testing.assert_array_equal(samples.img_color, expected[:, ::-1])
+
+
+def test_the_way_of_mmagics_translation_inferencer(tmp_path):
+    """``TranslationInferencer.preprocess`` with a grey picture of 16 bits."""
+    wide = RGB[..., 0].astype(np.uint16) * 257
+    Image.fromarray(wide).save(tmp_path / "a.png")
+    path = str(tmp_path / "a.png")
+    pipeline = Compose(
+        [
+            dict(type="LoadImage", key="img_A", out_key="img_gray"),
+            # PackInputs unwraps a single key, and the inferencer wants a dict.
+            dict(type="LoadImage", key="img_B", out_key="img_color"),
+            dict(type="HandcraftedTranslation"),
+            dict(type="PackInputs", keys=KEYS, meta_keys=[f"{key}_channel_order" for key in KEYS]),
+        ]
+    )
+    data = default_collate([pipeline(dict(pair_path=path, img_A_path=path, img_B_path=path))])
+    preprocessor = MODELS.build(
+        dict(type="DataPreprocessor", output_channel_order="RGB", data_keys=None)
+    )
+    inputs = preprocessor(data, False)["inputs"]
+    expected = torch.from_numpy(RGB[..., 0]).float() / 127.5 - 1
+    for channel in inputs["img_gray"][0]:
+        torch.testing.assert_close(channel, expected)
