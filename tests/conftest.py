@@ -4,8 +4,9 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 import pytest
-import spynco_mm  # noqa: F401  (registers everything)
 from mmengine.registry import init_default_scope
+
+import spynco_mm  # noqa: F401  (registers everything)
 
 
 @pytest.fixture(autouse=True)

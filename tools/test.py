@@ -1,7 +1,7 @@
 """Evaluate a checkpoint on the test set of a config: table, results.json and pyramid.png.
 
-    python tools/test.py configs/spynco_demo.py work_dirs/spynco_demo/epoch_20.pth
-    bash tools/dist_test.sh configs/spynco_cifar10.py work_dirs/spynco_cifar10/epoch_100.pth 2
+python tools/test.py configs/spynco_demo.py work_dirs/spynco_demo/epoch_20.pth
+bash tools/dist_test.sh configs/spynco_cifar10.py work_dirs/spynco_cifar10/epoch_100.pth 2
 """
 
 import argparse
@@ -32,7 +32,9 @@ def parse_args() -> argparse.Namespace:
         help="override settings of the config",
     )
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
-    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help="set by launchers")
+    parser.add_argument(
+        "--local_rank", "--local-rank", type=int, default=0, help="set by launchers"
+    )
     return parser.parse_args()
 
 

@@ -1,8 +1,8 @@
 """Train a model.
 
-    python tools/train.py configs/spynco_demo.py
-    python tools/train.py configs/spynco_cifar10.py --work-dir work_dirs/a --resume --amp
-    bash tools/dist_train.sh configs/spynco_cifar10.py 2
+python tools/train.py configs/spynco_demo.py
+python tools/train.py configs/spynco_cifar10.py --work-dir work_dirs/a --resume --amp
+bash tools/dist_train.sh configs/spynco_cifar10.py 2
 """
 
 import argparse
@@ -50,7 +50,9 @@ def parse_args() -> argparse.Namespace:
         help="override settings of the config, such as train_cfg.max_epochs=2",
     )
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
-    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help="set by launchers")
+    parser.add_argument(
+        "--local_rank", "--local-rank", type=int, default=0, help="set by launchers"
+    )
     return parser.parse_args()
 
 

@@ -83,9 +83,9 @@ class ExactResumeHook(Hook):
             return
         if len(self._loaded) != get_world_size():
             runner.logger.warning(
-                f"The checkpoint has the image pools of {len(self._loaded)} processes, this run has "
-                f"{get_world_size()}: the pools are handed out in turn, so the run goes on, but not "
-                "exactly as it would have."
+                f"The checkpoint has the image pools of {len(self._loaded)} processes, this run "
+                f"has {get_world_size()}: the pools are handed out in turn, so the run goes on, "
+                "but not exactly as it would have."
             )
         saved = self._loaded[get_rank() % len(self._loaded)]
         for buffer, images in zip(_image_buffers(self._model(runner)), saved):
@@ -131,8 +131,8 @@ class ExactResumeHook(Hook):
         message = describe_mismatch(get_state_dict(self._model(runner)), checkpoint["state_dict"])
         if message:
             raise ValueError(
-                f"The checkpoint does not fit the model of this config: {message}; use the config it "
-                "was trained with."
+                f"The checkpoint does not fit the model of this config: {message}; use the config "
+                "it was trained with."
             )
         self._loaded = checkpoint.get("image_buffers")
 

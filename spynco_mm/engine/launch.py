@@ -77,8 +77,8 @@ def enable_amp(cfg: Config, dtype: str) -> None:
         kind = wrapper.get("type", "OptimWrapper")
         if kind not in ("OptimWrapper", "AmpOptimWrapper"):
             raise ValueError(
-                f"--amp replaces OptimWrapper, but this config uses {kind}; choose the precision in "
-                "the config."
+                f"--amp replaces OptimWrapper, but this config uses {kind}; choose the precision "
+                "in the config."
             )
         wrapper.update(type="AmpOptimWrapper", dtype=dtype)
         if dtype == "float16":

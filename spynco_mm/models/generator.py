@@ -49,8 +49,8 @@ class SpyncoGenerator(GANModule):
             every output; None, the paper's choice, for none.
         return_pyramid: Whether a plain call returns the pyramid. False makes it return the final
             output as one tensor, as mmagic's CycleGAN and Pix2Pix expect of a generator.
-        fast: Whether to compute upsampling and the mapping at low resolution (see ``layers``). False
-            computes them as the paper writes them. Both give the same up to rounding.
+        fast: Whether to compute upsampling and the mapping at low resolution (see ``layers``).
+            False computes them as the paper writes them. Both give the same up to rounding.
         init_cfg: As in :class:`~spynco_mm.models.layers.GANModule`.
 
     Raises:

@@ -55,7 +55,8 @@ class Conv2d(nn.Conv2d):
 
     Instance norm subtracts the mean of each channel, and with it the bias of the convolution before
     it. The true gradient of such a bias is 0, but rounding makes it a little noise, which Adam
-    scales up to steps of the learning rate. With ``inert_bias`` the bias is neither added nor moved.
+    scales up to steps of the learning rate. With ``inert_bias`` the bias is neither added nor
+    moved.
     """
 
     inert_bias = False
@@ -133,7 +134,7 @@ def upsample(x: Tensor, mode: str, times: int = 1) -> Tensor:
 
 
 def transposed_kernel(weight: Tensor, scale: "tuple[int, int]") -> Tensor:
-    """The kernel T for which ``conv_transpose(x, T, stride=s)`` is ``conv(nearest upsampling of x)``.
+    """The T with which ``conv_transpose(x, T, stride=s)`` is ``conv(nearest upsampling of x)``.
 
     In one dimension, with k taps w and r = k // 2, the convolution of u[n] = x[n // s] is
     y[i] = sum_t w[t] u[i + t - r]. The value x[m] is u[sm], ..., u[sm + s - 1], so it reaches

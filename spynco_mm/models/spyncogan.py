@@ -79,8 +79,8 @@ class SpyncoGAN(BaseTranslationModel):
         )
         if list(reachable_domains) != [default_domain] or len(related_domains) != 2:
             raise ValueError(
-                "SpyncoGAN has one generator, so it needs one reachable domain, the default one, and "
-                f"two related domains; got reachable_domains={list(reachable_domains)}, "
+                "SpyncoGAN has one generator, so it needs one reachable domain, the default one, "
+                f"and two related domains; got reachable_domains={list(reachable_domains)}, "
                 f"default_domain='{default_domain}', related_domains={list(related_domains)}."
             )
         # One network each. As direct children they are wrapped, called and synchronised one by one
@@ -110,8 +110,8 @@ class SpyncoGAN(BaseTranslationModel):
         n = getattr(self.generator, "num_outputs", 1)
         if not isinstance(loss, OSPLoss) or len(loss.weights) != n:
             raise ValueError(
-                f"SpyncoGAN: {name} must be an OSPLoss with {n} weights, one for each output of the "
-                f"generator, got {config}."
+                f"SpyncoGAN: {name} must be an OSPLoss with {n} weights, one for each output of "
+                f"the generator, got {config}."
             )
         return loss if loss.num_outputs else None
 
@@ -131,15 +131,13 @@ class SpyncoGAN(BaseTranslationModel):
 
     def _domain_a(self, image: Tensor) -> Tensor:
         """I, as N×C_A×H×W, from an image of A that may come replicated over the channels of B."""
-        if image.shape[1] not in (
-            self.handcrafted_translation.out_channels,
-            self.handcrafted_translation.in_channels,
-        ):
+        h_t = self.handcrafted_translation
+        if image.shape[1] not in (h_t.out_channels, h_t.in_channels):
             raise ValueError(
-                f"SpyncoGAN: {self.gray_key} needs {self.handcrafted_translation.out_channels} channels, or "
-                f"{self.handcrafted_translation.in_channels} to be translated, got {image.shape[1]}."
+                f"SpyncoGAN: {self.gray_key} needs {h_t.out_channels} channels, or "
+                f"{h_t.in_channels} to be translated, got {image.shape[1]}."
             )
-        return self.handcrafted_translation.to_domain_a(image)
+        return h_t.to_domain_a(image)
 
     def _as_input(self, image: Tensor) -> Tensor:
         """I as the generator takes it: one channel is replicated over those of B (section 4.2)."""

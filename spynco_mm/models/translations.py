@@ -111,18 +111,18 @@ class ExactConsistency(BaseModule):
     part of O in the null space of H_t, which for a grey image is its chroma. The projection has no
     parameter, and the gradient reaches O through :math:`1 - H_t^+ H_t`, which is constant.
 
-    O' can leave [-1, 1]. With ``out_of_range="compress"`` the chroma of such a pixel is scaled by the
-    largest s in [0, 1] for which :math:`H_t^+ I + s (O' - H_t^+ I)` fits. That keeps
+    O' can leave [-1, 1]. With ``out_of_range="compress"`` the chroma of such a pixel is scaled by
+    the largest s in [0, 1] for which :math:`H_t^+ I + s (O' - H_t^+ I)` fits. That keeps
     :math:`H_t(O') = I` exactly, where clamping would not, and for grey images it always succeeds,
-    since the grey pixel itself is in range. (Where a general :math:`H_t^+ I` is itself out of range,
-    s = 0 and that value stays.) With ``"keep"`` the values stay as they are. The default ``"eval"``
-    keeps them in training, where the losses pull them back with their full gradient, and compresses
-    them in evaluation, where they become pictures.
+    since the grey pixel itself is in range. (Where a general :math:`H_t^+ I` is itself out of
+    range, s = 0 and that value stays.) With ``"keep"`` the values stay as they are. The default
+    ``"eval"`` keeps them in training, where the losses pull them back with their full gradient, and
+    compresses them in evaluation, where they become pictures.
 
     Args:
         translation: Config or module of the linear :class:`HandcraftedTranslation`.
-        right_inverse: ``"uniform"`` adds the residual in equal parts to all channels of B (needs one
-            channel in A), ``"pinv"`` is the pseudo-inverse, or a C_B×C_A matrix. None means
+        right_inverse: ``"uniform"`` adds the residual in equal parts to all channels of B (needs
+            one channel in A), ``"pinv"`` is the pseudo-inverse, or a C_B×C_A matrix. None means
             ``"uniform"`` where A has one channel, else ``"pinv"``.
         out_of_range: ``"eval"``, ``"compress"`` or ``"keep"``, as above.
     """
@@ -164,9 +164,9 @@ class ExactConsistency(BaseModule):
             h @ inverse, torch.eye(len(h), dtype=h.dtype, device=h.device), atol=1e-5
         ):
             raise ValueError(
-                f"ExactConsistency: right_inverse={choice!r} does not invert the translation of shape "
-                f"{tuple(h.shape)} from the right; H_t needs full row rank, and 'uniform' needs one "
-                "output channel with a non-zero sum of weights."
+                f"ExactConsistency: right_inverse={choice!r} does not invert the translation of "
+                f"shape {tuple(h.shape)} from the right; H_t needs full row rank, and 'uniform' "
+                "needs one output channel with a non-zero sum of weights."
             )
         return inverse.float()
 
