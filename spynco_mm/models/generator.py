@@ -49,8 +49,8 @@ class SpyncoGenerator(GANModule):
             every output; None, the paper's choice, for none.
         return_pyramid: Whether a plain call returns the pyramid. False makes it return the final
             output as one tensor, as mmagic's CycleGAN and Pix2Pix expect of a generator.
-        fast: Whether to compute upsampling and the mapping at low resolution (see ``layers``).
-            False computes them as the paper writes them. Both give the same up to rounding.
+        fast: Whether to use the fast paths of :mod:`~spynco_mm.models.layers`. False computes
+            everything as the paper writes it. Both give the same up to rounding.
         init_cfg: As in :class:`~spynco_mm.models.layers.GANModule`.
 
     Raises:
@@ -109,7 +109,7 @@ class SpyncoGenerator(GANModule):
             return cls(c_in, c_out, k, padding=k // 2, padding_mode=padding_mode, **kwargs)
 
         def block(cls, conv: nn.Module, channels: int, **kwargs) -> nn.Module:
-            return cls(conv, channels, norm_cfg, nn.ReLU(inplace=True), **kwargs)
+            return cls(conv, channels, norm_cfg, nn.ReLU(inplace=True), fast=fast, **kwargs)
 
         width = base_channels
         encoder = [block(ConvBlock, conv(in_channels, width, stem_kernel), width)]
@@ -130,7 +130,6 @@ class SpyncoGenerator(GANModule):
                 conv(width, width, up_kernel, SeparableConv),
                 width,
                 mode=upsample_mode,
-                fast=fast,
             )
             for _ in range(num_down)
         )
