@@ -19,12 +19,18 @@ class GANModule(BaseModule):
     """A network that starts as mmagic's generators and discriminators do.
 
     Args:
-        init_cfg: ``dict(type="normal" | "xavier" | "kaiming" | "orthogonal", gain=...)``, or
-            mmengine's ``dict(type="Pretrained", checkpoint=...)``. None means normal, 0.02.
+        init_cfg: ``dict(type="normal" | "xavier" | "kaiming", gain=...)``, or mmengine's
+            ``dict(type="Pretrained", checkpoint=...)``. None means normal, 0.02.
     """
 
     def __init__(self, init_cfg: Optional[dict] = None):
         super().__init__(init_cfg=init_cfg or dict(type="normal", gain=0.02))
+        # Not mmagic's "orthogonal": it fails on convolutions without bias.
+        if self.init_cfg.get("type") not in ("normal", "xavier", "kaiming", "Pretrained"):
+            raise ValueError(
+                f"{type(self).__name__}: the type of init_cfg is 'normal', 'xavier', 'kaiming' or "
+                f"'Pretrained', got {init_cfg}."
+            )
 
     def init_weights(self) -> None:
         if self.init_cfg["type"] == "Pretrained":
@@ -215,7 +221,7 @@ class UpsampleBlock(ConvBlock):
         return self.act(self.norm(x))
 
 
-class SharedMapping(Conv2d):
+class MappingConv(Conv2d):  # "Conv" in its name, by which mmagic finds what to initialise
     """The one convolution that maps every feature map of the pyramid to domain B (section 3.2).
 
     Fast: one product of the low-resolution features with all taps of :func:`transposed_kernel`, to
