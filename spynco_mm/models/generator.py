@@ -11,9 +11,9 @@ from .layers import (
     Conv2d,
     ConvBlock,
     GANModule,
+    MappingConv,
     ResidualBlock,
     SeparableConv,
-    MappingConv,
     UpsampleBlock,
 )
 from .translations import build_consistency

@@ -179,7 +179,12 @@ class ConvBlock(nn.Module):
     def __init__(self, conv: nn.Module, channels: int, norm_cfg: Optional[dict], act: nn.Module):
         super().__init__()
         self.conv = conv
-        self.norm = nn.Identity() if norm_cfg is None else build_norm_layer(norm_cfg, channels)[1]
+        try:
+            self.norm = (
+                nn.Identity() if norm_cfg is None else build_norm_layer(norm_cfg, channels)[1]
+            )
+        except KeyError as error:  # mmcv's own message does not name it
+            raise KeyError(f"norm_cfg={norm_cfg}: mmcv knows no such norm; try 'IN'.") from error
         self.act = act
         last = conv[-1] if isinstance(conv, SeparableConv) else conv
         last.inert_bias = isinstance(self.norm, nn.InstanceNorm2d)

@@ -9,8 +9,8 @@ from torch import nn
 
 from spynco_mm.models import SpyncoDiscriminator, SpyncoGenerator
 from spynco_mm.models.layers import (
-    ConvBlock,
     Conv2d,
+    ConvBlock,
     MappingConv,
     ResidualBlock,
     SeparableConv,
