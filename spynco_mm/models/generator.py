@@ -11,9 +11,9 @@ from .layers import (
     Conv2d,
     ConvBlock,
     GANModule,
+    MappingConv,
     ResidualBlock,
     SeparableConv,
-    SharedMapping,
     UpsampleBlock,
 )
 from .translations import build_consistency
@@ -102,8 +102,13 @@ class SpyncoGenerator(GANModule):
         self.num_outputs = num_outputs
         self.return_pyramid = return_pyramid
         self.stride = 2**num_down
-        # Four features a side at the lowest scale: enough for every padding mode and for the norm.
+        # Four features a side at the lowest scale, and more where a kernel mirrors more than that.
         self.min_size = 4 * self.stride
+        if padding_mode == "reflect":
+            half = max(1, self.stride // 2)
+            scales = dict(zip(kernels, (1, half, self.stride, half, 1)))
+            reach = (scales[name] * (size // 2 + 1) for name, size in kernels.items())
+            self.min_size = max(self.min_size, *reach)
 
         def conv(c_in: int, c_out: int, k: int, cls=Conv2d, **kwargs) -> nn.Module:
             return cls(c_in, c_out, k, padding=k // 2, padding_mode=padding_mode, **kwargs)
@@ -134,7 +139,7 @@ class SpyncoGenerator(GANModule):
             for _ in range(num_down)
         )
         self.mapping = conv(
-            width, out_channels, mapping_kernel, SharedMapping, mode=upsample_mode, fast=fast
+            width, out_channels, mapping_kernel, MappingConv, mode=upsample_mode, fast=fast
         )
         self.consistency = build_consistency(consistency)
 
@@ -176,7 +181,7 @@ class SpyncoGenerator(GANModule):
         if x.ndim != 4 or x.shape[1] != self.in_channels:
             raise ValueError(
                 f"SpyncoGenerator takes N×{self.in_channels}×H×W images, got "
-                f"{'×'.join(map(str, x.shape))}; replicate a grey image over the channels."
+                f"{'×'.join(map(str, x.shape))}; a grey image is replicated over the channels."
             )
         height, width = x.shape[-2:]
         if min(height, width) < self.min_size:

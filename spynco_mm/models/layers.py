@@ -22,12 +22,18 @@ class GANModule(BaseModule):
     """A network that starts as mmagic's generators and discriminators do.
 
     Args:
-        init_cfg: ``dict(type="normal" | "xavier" | "kaiming" | "orthogonal", gain=...)``, or
-            mmengine's ``dict(type="Pretrained", checkpoint=...)``. None means normal, 0.02.
+        init_cfg: ``dict(type="normal" | "xavier" | "kaiming", gain=...)``, or mmengine's
+            ``dict(type="Pretrained", checkpoint=...)``. None means normal, 0.02.
     """
 
     def __init__(self, init_cfg: Optional[dict] = None):
         super().__init__(init_cfg=init_cfg or dict(type="normal", gain=0.02))
+        # Not mmagic's "orthogonal": it fails on convolutions without bias.
+        if self.init_cfg.get("type") not in ("normal", "xavier", "kaiming", "Pretrained"):
+            raise ValueError(
+                f"{type(self).__name__}: the type of init_cfg is 'normal', 'xavier', 'kaiming' or "
+                f"'Pretrained', got {init_cfg}."
+            )
 
     def init_weights(self) -> None:
         if self.init_cfg["type"] == "Pretrained":
@@ -268,7 +274,12 @@ class ConvBlock(nn.Module):
     ):
         super().__init__()
         self.conv = conv
-        self.norm = nn.Identity() if norm_cfg is None else build_norm_layer(norm_cfg, channels)[1]
+        try:
+            self.norm = (
+                nn.Identity() if norm_cfg is None else build_norm_layer(norm_cfg, channels)[1]
+            )
+        except KeyError as error:  # mmcv's own message does not name it
+            raise KeyError(f"norm_cfg={norm_cfg}: mmcv knows no such norm; try 'IN'.") from error
         self.act = act
         last = conv[-1] if isinstance(conv, SeparableConv) else conv
         last.inert_bias = isinstance(self.norm, nn.InstanceNorm2d)
@@ -317,7 +328,7 @@ class UpsampleBlock(ConvBlock):
         return self.finish(_upsampled_conv(_upsampled_conv(x, rows, 2), columns, 3))
 
 
-class SharedMapping(Conv2d):
+class MappingConv(Conv2d):  # "Conv" in its name, by which mmagic finds what to initialise
     """The one convolution that maps every feature map of the pyramid to domain B (section 3.2).
 
     Fast, for nearest interpolation and zero padding: a transposed convolution with stride s of the

@@ -39,8 +39,10 @@ class SpyncoGAN(BaseTranslationModel):
     Args:
         generator: Config of the generator, from replicated grey to colour.
         discriminator: Config of the discriminator; None for a model that only colorizes.
-        data_preprocessor: Config of mmagic's ``DataPreprocessor``, to [-1, 1].
-        handcrafted_translation: Config of H_t.
+        data_preprocessor: Config of mmagic's ``DataPreprocessor``, to [-1, 1] and, since H_t weighs
+            red, green and blue, with ``output_channel_order="RGB"``; None for just that.
+        handcrafted_translation: Config of H_t. An ``ExactConsistency`` of the generator must have
+            the same; a ``ContoursLoss`` that names none gets it.
         identity_loss: Config of Eq. 4's loss over the pyramid, G(J) against J.
         cycle_bab_loss: Of Eq. 6, G(H_t(J)) against J.
         cycle_aba_loss: Of Eq. 7, H_t(G(I)) against I.
@@ -75,7 +77,8 @@ class SpyncoGAN(BaseTranslationModel):
             default_domain=default_domain,
             reachable_domains=list(reachable_domains),
             related_domains=list(related_domains),
-            data_preprocessor=data_preprocessor or dict(type="DataPreprocessor"),
+            data_preprocessor=data_preprocessor
+            or dict(type="DataPreprocessor", output_channel_order="RGB"),
         )
         if list(reachable_domains) != [default_domain] or len(related_domains) != 2:
             raise ValueError(
@@ -93,6 +96,10 @@ class SpyncoGAN(BaseTranslationModel):
         self.color_key = f"img_{default_domain}"
         self.gray_key = f"img_{self.get_other_domains(default_domain)[0]}"
         self.handcrafted_translation = MODELS.build(handcrafted_translation)
+        self._check_translation()
+        if contours_loss and contours_loss.get("loss", {}).get("type") == "ContoursLoss":
+            inner = {"translation": handcrafted_translation, **contours_loss["loss"]}
+            contours_loss = {**contours_loss, "loss": inner}
         configs = (identity_loss, cycle_bab_loss, cycle_aba_loss, gan_loss, contours_loss)
         for name, config in zip(self.LOSSES, configs):
             setattr(self, name, self._build_loss(name, config))
@@ -101,6 +108,23 @@ class SpyncoGAN(BaseTranslationModel):
                 "SpyncoGAN: gan_loss needs a discriminator; give one or drop the loss."
             )
         self.image_buffers = [GANImageBuffer(buffer_size) for _ in range(self._used(self.gan_loss))]
+
+    def _check_translation(self) -> None:
+        """Refuse settings under which another H_t would be applied than the one of the config."""
+        order = self.data_preprocessor.output_channel_order
+        if self.handcrafted_translation.in_channels == 3 and order != "RGB":
+            raise ValueError(
+                "SpyncoGAN: H_t weighs red, green and blue, so data_preprocessor needs "
+                f"output_channel_order='RGB', got {order!r}."
+            )
+        consistency = getattr(self.generator, "consistency", None)
+        if consistency is not None and not torch.equal(
+            consistency.translation.weight, self.handcrafted_translation.weight
+        ):
+            raise ValueError(
+                "SpyncoGAN: the generator's consistency and handcrafted_translation differ; give "
+                "both the same weights."
+            )
 
     def _build_loss(self, name: str, config: Optional[dict]) -> Optional[OSPLoss]:
         """The loss of a config; None if it is switched off, be it by its weights."""
@@ -305,9 +329,12 @@ class SpyncoGAN(BaseTranslationModel):
             BGR as everywhere in mmagic's evaluation.
         """
         data = self.data_preprocessor(data)
-        inputs, samples = data["inputs"], data["data_samples"].split(allow_nonseq_value=True)
+        inputs, samples = data["inputs"], data["data_samples"]
+        if isinstance(samples, DataSample):  # stacked by the preprocessor
+            samples = samples.split(allow_nonseq_value=True)
         gray = inputs[self.gray_key] if isinstance(inputs, dict) else inputs
         pyramids = torch.stack(self.pyramid(gray), dim=1)
+        # Other than RGB are the 8 channels of another domain B, to be left in their order.
         order = self.data_preprocessor.output_channel_order or "BGR"
         name = f"fake_{self._default_domain}"
         for sample, outputs in zip(samples, pyramids):
@@ -321,7 +348,11 @@ class SpyncoGAN(BaseTranslationModel):
 
 @MODELS.register_module()
 class PseudoCycleGAN(CycleGAN):
-    """mmagic's CycleGAN with Handcrafted Translations for some of its directions (Figure 2b).
+    """mmagic's CycleGAN with Handcrafted Translations for some of its directions.
+
+    CycleGAN makes all its generators from one config, so that no config alone can replace one of
+    them. All else is CycleGAN's, also the discriminator of the domain that a translation leads to;
+    the network of Figure 2b, without it, is :class:`SpyncoGAN`.
 
     Args:
         handcrafted_translations: Config of the translation for each domain whose generator it

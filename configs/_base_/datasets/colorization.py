@@ -21,11 +21,13 @@ val_pipeline = [
     dict(type="HandcraftedTranslation", keys=["img_gray"], weights="bt601"),
     pack_inputs,
 ]
-# For mmagic's inferencer: any picture, grey or coloured.
+# For mmagic's inferencer: any picture, grey or coloured. It looks for img_gray in a dict, and
+# PackInputs makes one of two pictures at least.
 test_pipeline = [
     dict(type="LoadImage", key="img_A", out_key="img_gray"),
+    dict(type="LoadImage", key="img_B", out_key="img_color"),
     dict(type="HandcraftedTranslation", keys=["img_gray"], weights="bt601"),
-    dict(type="PackInputs", keys=["img_gray", "img_color"], meta_keys=["img_gray_channel_order"]),
+    pack_inputs,
 ]
 
 train_dataloader = dict(
