@@ -3,13 +3,18 @@
 In a config: ``custom_imports = dict(imports=["spynco_mm"], allow_failed_imports=False)``.
 """
 
+import warnings
+
 from . import compat
 from .version import __version__
 
 compat.check_versions()
 compat.before_mmagic()
 
-import mmagic.models  # noqa: F401
+with warnings.catch_warnings():
+    # What the diffusers and transformers of this set warn about is mmagic's to change, not the user's.
+    warnings.simplefilter("ignore", FutureWarning)
+    import mmagic.models  # noqa: F401
 
 compat.after_mmagic()
 
