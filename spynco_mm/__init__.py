@@ -12,7 +12,7 @@ compat.check_versions()
 compat.before_mmagic()
 
 with warnings.catch_warnings():
-    # What the diffusers and transformers of this set warn about is mmagic's to change, not the user's.
+    # About what mmagic's dependencies do, which no user of this package can change.
     warnings.simplefilter("ignore", FutureWarning)
     import mmagic.models  # noqa: F401
 

@@ -6,6 +6,7 @@ import os.path as osp
 import re
 import sys
 import time
+import warnings
 from contextlib import contextmanager
 from typing import Optional
 
@@ -41,7 +42,10 @@ def load_config(
     """
     if not osp.isfile(path):
         raise FileNotFoundError(f"There is no config '{path}'; name one of configs/*.py.")
-    cfg = Config.fromfile(path)
+    try:
+        cfg = Config.fromfile(path)
+    except SyntaxError as error:
+        raise ValueError(f"{path}, or a config that it inherits, is no Python: {error}.") from error
     _override(cfg, cfg_options or {})
     cfg.launcher = launcher
     name = osp.splitext(osp.basename(path))[0]
@@ -49,6 +53,8 @@ def load_config(
     if cfg.get("load_from") and "://" not in cfg.load_from:
         check_checkpoint(cfg.load_from)
     if launcher != "none":
+        # Once per process and network, about an argument that mmengine passes on.
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
         _without_gpu(cfg)
     return cfg
 
@@ -168,7 +174,7 @@ def one_sentence_errors():
     """
     try:
         yield
-    except (OSError, ValueError, FloatingPointError, SyntaxError, TypeError, KeyError) as error:
+    except (OSError, ValueError, FloatingPointError, TypeError, KeyError) as error:
         sentence = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
         mistake = not isinstance(error, (TypeError, KeyError)) or re.search(
             CONFIG_MISTAKES, sentence
