@@ -1,4 +1,9 @@
-from .checkpoint import AtomicLocalBackend, ExactResumeHook, latest_checkpoint
+from .checkpoint import (
+    AtomicLocalBackend,
+    ExactResumeHook,
+    check_checkpoint,
+    latest_checkpoint,
+)
 from .loss_hook import LossHook
 from .report_hook import ColorizationReportHook
 
@@ -7,5 +12,6 @@ __all__ = [
     "ColorizationReportHook",
     "ExactResumeHook",
     "LossHook",
+    "check_checkpoint",
     "latest_checkpoint",
 ]

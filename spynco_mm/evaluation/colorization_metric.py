@@ -89,6 +89,8 @@ class ColorizationMetric(BaseSampleWiseMetric):
     """
 
     metric = "colorization"
+    # Empty rather than None, about which mmengine would warn.
+    default_prefix = ""
 
     def __init__(
         self,

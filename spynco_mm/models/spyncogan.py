@@ -103,6 +103,12 @@ class SpyncoGAN(BaseTranslationModel):
         configs = (identity_loss, cycle_bab_loss, cycle_aba_loss, gan_loss, contours_loss)
         for name, config in zip(self.LOSSES, configs):
             setattr(self, name, self._build_loss(name, config))
+        losses = [loss for name in self.LOSSES if (loss := getattr(self, name)) is not None]
+        if losses and not any(loss.weights[0] for loss in losses):
+            raise ValueError(
+                "SpyncoGAN: the final output G_1 is in no loss, so the layers that make it would "
+                "never be trained; give the first weight of some loss a positive value."
+            )
         if self.gan_loss is not None and self.discriminator is None:
             raise ValueError(
                 "SpyncoGAN: gan_loss needs a discriminator; give one or drop the loss."
