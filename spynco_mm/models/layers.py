@@ -3,7 +3,7 @@
 Each layer has two ways to the same result. The naive one is the readable reference: interpolate,
 convolve, normalise, rectify, add. The fast one, ``fast=True``, never makes the upsampled copy of
 wide features, since a convolution of repeated values is a sum of products at low resolution
-(:class:`_ShiftAdd`, :class:`SharedMapping`), and keeps less for the backward pass
+(:class:`_ShiftAdd`, :class:`MappingConv`), and keeps less for the backward pass
 (:class:`_NormReLU`). It is exact up to rounding.
 """
 

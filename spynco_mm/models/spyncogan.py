@@ -30,9 +30,10 @@ class SpyncoGAN(BaseTranslationModel):
 
     on fakes that may come from an image pool, as in CycleGAN.
 
-    The generator sees J, H_t(J) and I in one batch, and the discriminator all outputs in one: the
-    same numbers as one by one for networks whose norm is per sample, such as instance norm. Any
-    registered generator can be used; one that returns a tensor is a pyramid of one.
+    The generator sees J, H_t(J) and I in one batch, and the discriminator all outputs in one: fewer
+    and larger kernels, and the same numbers as one by one for networks whose norm is per sample,
+    such as instance norm. Any registered generator can be used; one that returns a tensor is a
+    pyramid of one.
 
     The optimizer wrapper is a dict with the keys ``generator`` and ``discriminator``.
 
@@ -49,6 +50,8 @@ class SpyncoGAN(BaseTranslationModel):
         gan_loss: Of Eq. 8, scores of G(I); its inner loss is a ``GANLoss``.
         contours_loss: Of Eq. 9, G(I) against I; its inner loss is a ``ContoursLoss``.
         buffer_size: Images in the pool of each output; 0 for no pool.
+        batched: Whether to join the batches as said above. False runs the networks on one kind of
+            image at a time, for networks that mix the samples of a batch, such as batch norm.
         default_domain, reachable_domains, related_domains: As mmagic's translation models name
             them. The images come as ``img_{domain}``.
     """
@@ -67,6 +70,7 @@ class SpyncoGAN(BaseTranslationModel):
         gan_loss: Optional[dict] = None,
         contours_loss: Optional[dict] = None,
         buffer_size: int = 50,
+        batched: bool = True,
         default_domain: str = "color",
         reachable_domains: Sequence[str] = ("color",),
         related_domains: Sequence[str] = ("gray", "color"),
@@ -93,6 +97,7 @@ class SpyncoGAN(BaseTranslationModel):
         self.discriminator = self.discriminators.pop(default_domain) if discriminator else None
         del self.discriminators
 
+        self.batched = batched
         self.color_key = f"img_{default_domain}"
         self.gray_key = f"img_{self.get_other_domains(default_domain)[0]}"
         self.handcrafted_translation = MODELS.build(handcrafted_translation)
@@ -184,6 +189,19 @@ class SpyncoGAN(BaseTranslationModel):
             return self.generator(images, num_outputs=num_outputs)
         return [self.generator(images)]
 
+    def _generate_all(self, inputs: Sequence[Tensor], num_outputs: int) -> list[list[Tensor]]:
+        """The pyramid of each of several batches of one shape."""
+        if not self.batched:
+            return [self._generate(images, num_outputs) for images in inputs]
+        pyramid = self._generate(torch.cat(list(inputs)), num_outputs)
+        return [list(part) for part in zip(*(output.chunk(len(inputs)) for output in pyramid))]
+
+    def _judge_all(self, discriminator: torch.nn.Module, images: Sequence[Tensor]) -> list[Tensor]:
+        """The scores of each of several batches of one shape."""
+        if not self.batched:
+            return [discriminator(image) for image in images]
+        return list(discriminator(torch.cat(list(images))).chunk(len(images)))
+
     def generator_losses(self, real_a: Tensor, real_b: Tensor) -> "tuple[dict, list]":
         """Eqs. 4 to 9 for I = ``real_a`` (N×C_A×H×W) and J = ``real_b`` (N×C_B×H×W).
 
@@ -204,12 +222,9 @@ class SpyncoGAN(BaseTranslationModel):
         inputs = {name: (image, n) for name, (image, n) in inputs.items() if n}
         if not inputs:
             raise ValueError("SpyncoGAN: every loss is switched off, so there is nothing to train.")
-        pyramid = self._generate(
-            torch.cat([image for image, _ in inputs.values()]), max(n for _, n in inputs.values())
-        )
+        images, counts = zip(*inputs.values())
         # outputs[name][i - 1] is G_i(name)
-        chunks = [output.chunk(len(inputs)) for output in pyramid]
-        outputs = {name: list(parts) for name, parts in zip(inputs, zip(*chunks))}
+        outputs = dict(zip(inputs, self._generate_all(images, max(counts))))
 
         losses = {}
         if on_j:  # Eq. 4: sum_i alpha_i |G_i(J) - J|
@@ -225,8 +240,8 @@ class SpyncoGAN(BaseTranslationModel):
         fakes = outputs["I"][: self._used(self.gan_loss)] if on_i else []
         if fakes:  # Eq. 8, least squares: sum_i gamma_i (D(G_i(I)) - 1)^2
             # Around the distributed wrapper: this pass makes no gradient of D to be averaged.
-            scores = self.get_module(self.discriminator)(torch.cat(fakes)).chunk(len(fakes))
-            losses["loss_gan_g"] = self.gan_loss(list(scores), True)
+            scores = self._judge_all(self.get_module(self.discriminator), fakes)
+            losses["loss_gan_g"] = self.gan_loss(scores, True)
         if self.contours_loss is not None:  # Eq. 9: sum_i zeta_i |S_k(H_t(G_i(I))) - S_k(I)|
             losses["loss_contours"] = self.contours_loss(outputs["I"], real_a)
         return losses, [fake.detach() for fake in fakes]
@@ -234,7 +249,7 @@ class SpyncoGAN(BaseTranslationModel):
     def discriminator_losses(self, fakes: Sequence[Tensor], real_b: Tensor) -> dict[str, Tensor]:
         """Least squares on J and on the fakes G_1(I), ..., weighted as in Eq. 8."""
         fakes = [buffer.query(fake) for buffer, fake in zip(self.image_buffers, fakes)]
-        real, *fakes = self.discriminator(torch.cat([real_b, *fakes])).chunk(1 + len(fakes))
+        real, *fakes = self._judge_all(self.discriminator, [real_b, *fakes])
         loss = self.gan_loss.loss
         return {
             "loss_gan_d_real": loss(real, True, is_disc=True) / 2,
