@@ -1,3 +1,4 @@
+from .colcycle import ColCycleGenerator
 from .discriminator import SpyncoDiscriminator
 from .generator import SpyncoGenerator
 from .losses import ContoursLoss, OSPLoss
@@ -5,6 +6,7 @@ from .spyncogan import PseudoCycleGAN, SpyncoGAN
 from .translations import ExactConsistency, HandcraftedTranslation
 
 __all__ = [
+    "ColCycleGenerator",
     "ContoursLoss",
     "ExactConsistency",
     "HandcraftedTranslation",
