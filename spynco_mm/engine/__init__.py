@@ -1,4 +1,5 @@
 from .checkpoint import AtomicLocalBackend, ExactResumeHook, latest_checkpoint
+from .history_hook import HistoryHook, read_history
 from .loss_hook import LossHook
 from .report_hook import ColorizationReportHook
 
@@ -6,6 +7,8 @@ __all__ = [
     "AtomicLocalBackend",
     "ColorizationReportHook",
     "ExactResumeHook",
+    "HistoryHook",
     "LossHook",
     "latest_checkpoint",
+    "read_history",
 ]
