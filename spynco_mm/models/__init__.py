@@ -1,3 +1,4 @@
+from .classifiers import ImageClassifier
 from .colcycle import ColCycleGenerator
 from .discriminator import SpyncoDiscriminator
 from .generator import SpyncoGenerator
@@ -10,6 +11,7 @@ __all__ = [
     "ContoursLoss",
     "ExactConsistency",
     "HandcraftedTranslation",
+    "ImageClassifier",
     "OSPLoss",
     "PseudoCycleGAN",
     "SpyncoDiscriminator",

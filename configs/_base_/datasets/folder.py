@@ -5,9 +5,7 @@
 _base_ = ["./colorization.py"]
 
 # The whole picture at 64x64; in training cut out of 72x72, in CycleGAN's proportions.
-dataset = dict(
-    type="FolderColorization", data_root="data/photographs", train_fraction=0.8, size=64
-)
+dataset = dict(type="FolderColorization", data_root="data/photographs", train_fraction=0.8, size=64)
 train_pipeline = [
     dict(type="Crop", keys=["img_gray"], crop_size=(64, 64), random_crop=True),
     dict(type="Crop", keys=["img_color"], crop_size=(64, 64), random_crop=True),
