@@ -28,6 +28,7 @@ custom_hooks = [
     dict(type="LossHook"),
     dict(type="ExactResumeHook"),
     dict(type="ColorizationReportHook"),
+    dict(type="HistoryHook"),
 ]
 log_processor = dict(type="LogProcessor", window_size=50, by_epoch=True)
 log_level = "INFO"

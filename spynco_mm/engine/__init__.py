@@ -4,6 +4,7 @@ from .checkpoint import (
     check_checkpoint,
     latest_checkpoint,
 )
+from .history_hook import HistoryHook, read_history
 from .loss_hook import LossHook
 from .report_hook import ColorizationReportHook
 
@@ -11,7 +12,9 @@ __all__ = [
     "AtomicLocalBackend",
     "ColorizationReportHook",
     "ExactResumeHook",
+    "HistoryHook",
     "LossHook",
     "check_checkpoint",
     "latest_checkpoint",
+    "read_history",
 ]

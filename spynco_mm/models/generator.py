@@ -88,15 +88,18 @@ class SpyncoGenerator(GANModule):
         )
         for name, size in kernels.items():
             if size < 1 or size % 2 == 0:
-                raise ValueError(f"SpyncoGenerator: {name} must be odd and positive, got {size}.")
+                raise ValueError(
+                    f"{type(self).__name__}: {name} must be odd and positive, got {size}."
+                )
         if not 1 <= num_outputs <= num_down + 1:
             raise ValueError(
-                "SpyncoGenerator: num_outputs must be between 1 and num_down + 1 = "
+                f"{type(self).__name__}: num_outputs must be between 1 and num_down + 1 = "
                 f"{num_down + 1}, got {num_outputs}."
             )
         if upsample_mode not in ("nearest", "bilinear"):
             raise ValueError(
-                f"SpyncoGenerator: upsample_mode is 'nearest' or 'bilinear', not '{upsample_mode}'."
+                f"{type(self).__name__}: upsample_mode is 'nearest' or 'bilinear', not "
+                f"'{upsample_mode}'."
             )
         self.in_channels = in_channels
         self.num_outputs = num_outputs
@@ -129,19 +132,25 @@ class SpyncoGenerator(GANModule):
                 for _ in range(num_blocks)
             )
         )
+        widths = self.decoder_widths(width, num_down)
         self.decoder = nn.ModuleList(
             block(
                 UpsampleBlock,
-                conv(width, width, up_kernel, SeparableConv),
-                width,
+                conv(c_in, c_out, up_kernel, SeparableConv),
+                c_out,
                 mode=upsample_mode,
             )
-            for _ in range(num_down)
+            for c_in, c_out in zip(widths, widths[1:])
         )
         self.mapping = conv(
-            width, out_channels, mapping_kernel, MappingConv, mode=upsample_mode, fast=fast
+            widths[-1], out_channels, mapping_kernel, MappingConv, mode=upsample_mode, fast=fast
         )
         self.consistency = build_consistency(consistency)
+
+    @staticmethod
+    def decoder_widths(width: int, num_up: int) -> "list[int]":
+        """Filters before the first and after each upsampling: constant, for one shared mapping."""
+        return [width] * (num_up + 1)
 
     def forward(self, x: Tensor, num_outputs: Optional[int] = None) -> Union[list[Tensor], Tensor]:
         """Colorize a batch (Eq. 3).
@@ -163,7 +172,7 @@ class SpyncoGenerator(GANModule):
         n = 1 if single else self.num_outputs if num_outputs is None else num_outputs
         if not 1 <= n <= self.num_outputs:
             raise ValueError(
-                f"SpyncoGenerator has {self.num_outputs} outputs, so it cannot give {n}."
+                f"{type(self).__name__} has {self.num_outputs} outputs, so it cannot give {n}."
             )
         height, width = self._check(x)
         x = self._pad(x)
@@ -180,18 +189,18 @@ class SpyncoGenerator(GANModule):
     def _check(self, x: Tensor) -> "tuple[int, int]":
         if x.ndim != 4 or x.shape[1] != self.in_channels:
             raise ValueError(
-                f"SpyncoGenerator takes N×{self.in_channels}×H×W images, got "
+                f"{type(self).__name__} takes N×{self.in_channels}×H×W images, got "
                 f"{'×'.join(map(str, x.shape))}; a grey image is replicated over the channels."
             )
         height, width = x.shape[-2:]
         if min(height, width) < self.min_size:
             raise ValueError(
-                f"SpyncoGenerator needs images of at least {self.min_size}×{self.min_size} pixels, "
-                f"got {height}×{width}; enlarge or pad them first."
+                f"{type(self).__name__} needs images of at least {self.min_size}×{self.min_size} "
+                f"pixels, got {height}×{width}; enlarge or pad them first."
             )
         if self.training and (height % self.stride or width % self.stride):
             raise ValueError(
-                f"SpyncoGenerator trains on sizes that are multiples of {self.stride}, got "
+                f"{type(self).__name__} trains on sizes that are multiples of {self.stride}, got "
                 f"{height}×{width}; crop or resize the training images."
             )
         return height, width
