@@ -1,6 +1,7 @@
 """SpyncoGAN: the pseudo-cyclic training of Ratajczak et al. 2019 (section 4)."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Optional
 
 import torch
@@ -14,6 +15,11 @@ from mmengine.optim import OptimWrapperDict
 from torch import Tensor
 
 from .losses import OSPLoss
+
+
+def no_sync(network: torch.nn.Module) -> AbstractContextManager:
+    """Gradients stay on their process, where the network is distributed."""
+    return network.no_sync() if hasattr(network, "no_sync") else nullcontext()
 
 
 @MODELS.register_module()
@@ -30,10 +36,13 @@ class SpyncoGAN(BaseTranslationModel):
 
     on fakes that may come from an image pool, as in CycleGAN.
 
-    The generator sees J, H_t(J) and I in one batch, and the discriminator all outputs in one: fewer
-    and larger kernels, and the same numbers as one by one for networks whose norm is per sample,
-    such as instance norm. Any registered generator can be used; one that returns a tensor is a
-    pyramid of one.
+    Small batches of J, H_t(J) and I go through the generator as one, and the outputs through the
+    discriminator: fewer and larger kernels, and the same numbers as one by one for networks whose
+    norm is per sample, such as instance norm. Large batches fill the kernels anyway; there each of
+    the three has its own backward pass right after its losses, so that the activations of only one
+    are kept. The gradients add up to the same.
+
+    Any registered generator can be used; one that returns a tensor is a pyramid of one.
 
     The optimizer wrapper is a dict with the keys ``generator`` and ``discriminator``.
 
@@ -50,8 +59,10 @@ class SpyncoGAN(BaseTranslationModel):
         gan_loss: Of Eq. 8, scores of G(I); its inner loss is a ``GANLoss``.
         contours_loss: Of Eq. 9, G(I) against I; its inner loss is a ``ContoursLoss``.
         buffer_size: Images in the pool of each output; 0 for no pool.
-        batched: Whether to join the batches as said above. False runs the networks on one kind of
-            image at a time, for networks that mix the samples of a batch, such as batch norm.
+        fast: Whether to join batches and to part backward passes as said above. False runs the
+            networks on one kind of image at a time and backward once, as section 4.2 reads: for
+            reference, and for networks that mix the samples of a batch, such as batch norm.
+        joint_pixels: Pixels of a batch (N·H·W) up to which the three inputs of G are joined.
         default_domain, reachable_domains, related_domains: As mmagic's translation models name
             them. The images come as ``img_{domain}``.
     """
@@ -70,7 +81,8 @@ class SpyncoGAN(BaseTranslationModel):
         gan_loss: Optional[dict] = None,
         contours_loss: Optional[dict] = None,
         buffer_size: int = 50,
-        batched: bool = True,
+        fast: bool = True,
+        joint_pixels: int = 8192,
         default_domain: str = "color",
         reachable_domains: Sequence[str] = ("color",),
         related_domains: Sequence[str] = ("gray", "color"),
@@ -97,7 +109,8 @@ class SpyncoGAN(BaseTranslationModel):
         self.discriminator = self.discriminators.pop(default_domain) if discriminator else None
         del self.discriminators
 
-        self.batched = batched
+        self.fast = fast
+        self.joint_pixels = joint_pixels
         self.color_key = f"img_{default_domain}"
         self.gray_key = f"img_{self.get_other_domains(default_domain)[0]}"
         self.handcrafted_translation = MODELS.build(handcrafted_translation)
@@ -191,54 +204,67 @@ class SpyncoGAN(BaseTranslationModel):
 
     def _generate_all(self, inputs: Sequence[Tensor], num_outputs: int) -> list[list[Tensor]]:
         """The pyramid of each of several batches of one shape."""
-        if not self.batched:
+        if not self.fast:
             return [self._generate(images, num_outputs) for images in inputs]
         pyramid = self._generate(torch.cat(list(inputs)), num_outputs)
         return [list(part) for part in zip(*(output.chunk(len(inputs)) for output in pyramid))]
 
     def _judge_all(self, discriminator: torch.nn.Module, images: Sequence[Tensor]) -> list[Tensor]:
         """The scores of each of several batches of one shape."""
-        if not self.batched:
+        if not self.fast:
             return [discriminator(image) for image in images]
         return list(discriminator(torch.cat(list(images))).chunk(len(images)))
 
-    def generator_losses(self, real_a: Tensor, real_b: Tensor) -> "tuple[dict, list]":
+    def _inputs(self) -> dict[str, int]:
+        """What G is applied to, with the number of outputs that some loss looks at."""
+        counts = {
+            "J": self._used(self.identity_loss),
+            "H(J)": self._used(self.cycle_bab_loss),
+            "I": self._used(self.cycle_aba_loss, self.gan_loss, self.contours_loss),
+        }
+        counts = {name: count for name, count in counts.items() if count}
+        if not counts:
+            raise ValueError("SpyncoGAN: every loss is switched off, so there is nothing to train.")
+        return counts
+
+    def generator_losses(
+        self, real_a: Tensor, real_b: Tensor, inputs: Optional[Sequence[str]] = None
+    ) -> "tuple[dict, list]":
         """Eqs. 4 to 9 for I = ``real_a`` (N×C_A×H×W) and J = ``real_b`` (N×C_B×H×W).
+
+        Args:
+            real_a: I.
+            real_b: J.
+            inputs: Only the losses of G applied to these, out of ``"J"``, ``"H(J)"`` and ``"I"``.
 
         Returns:
             The losses by name, and the fakes G_1(I), ... that the discriminator judges, detached.
         """
-        on_j = self._used(self.identity_loss)
-        on_hj = self._used(self.cycle_bab_loss)
-        on_i = self._used(self.cycle_aba_loss, self.gan_loss, self.contours_loss)
-        inputs = {
-            "J": (real_b, on_j),
-            "H(J)": (
-                self._as_input(self.handcrafted_translation(real_b)) if on_hj else None,
-                on_hj,
-            ),
-            "I": (self._as_input(real_a), on_i),
-        }
-        inputs = {name: (image, n) for name, (image, n) in inputs.items() if n}
-        if not inputs:
-            raise ValueError("SpyncoGAN: every loss is switched off, so there is nothing to train.")
-        images, counts = zip(*inputs.values())
-        # outputs[name][i - 1] is G_i(name)
-        outputs = dict(zip(inputs, self._generate_all(images, max(counts))))
+        counts = self._inputs()
+        inputs = list(counts if inputs is None else inputs)
+        images = {"J": real_b, "I": self._as_input(real_a)}
+        if "H(J)" in inputs:
+            images["H(J)"] = self._as_input(self.handcrafted_translation(real_b))
+        pyramids = self._generate_all(
+            [images[name] for name in inputs], max(counts[name] for name in inputs)
+        )
+        outputs = dict(zip(inputs, pyramids))  # outputs[name][i - 1] is G_i(name)
 
-        losses = {}
-        if on_j:  # Eq. 4: sum_i alpha_i |G_i(J) - J|
+        losses, fakes = {}, []
+        if "J" in outputs:  # Eq. 4: sum_i alpha_i |G_i(J) - J|
             losses["loss_identity"] = self.identity_loss(outputs["J"], real_b)
-        if on_hj:  # Eq. 6: sum_i beta_i |G_i(H_t(J)) - J|
+        if "H(J)" in outputs:  # Eq. 6: sum_i beta_i |G_i(H_t(J)) - J|
             losses["loss_cycle_bab"] = self.cycle_bab_loss(outputs["H(J)"], real_b)
+        if "I" not in outputs:
+            return losses, fakes
         if self.cycle_aba_loss is not None:  # Eq. 7: sum_i beta_i |H_t(G_i(I)) - I|
             cycled = [
                 self.handcrafted_translation(o)
                 for o in outputs["I"][: self.cycle_aba_loss.num_outputs]
             ]
             losses["loss_cycle_aba"] = self.cycle_aba_loss(cycled, real_a)
-        fakes = outputs["I"][: self._used(self.gan_loss)] if on_i else []
-        if fakes:  # Eq. 8, least squares: sum_i gamma_i (D(G_i(I)) - 1)^2
+        if self.gan_loss is not None:  # Eq. 8, least squares: sum_i gamma_i (D(G_i(I)) - 1)^2
+            fakes = outputs["I"][: self.gan_loss.num_outputs]
             # Around the distributed wrapper: this pass makes no gradient of D to be averaged.
             scores = self._judge_all(self.get_module(self.discriminator), fakes)
             losses["loss_gan_g"] = self.gan_loss(scores, True)
@@ -277,11 +303,25 @@ class SpyncoGAN(BaseTranslationModel):
             )
         wrapper_g = optim_wrapper["generator"]
         set_requires_grad(self.discriminator, False)
-        with wrapper_g.optim_context(self.generator):
-            losses, fakes = self.generator_losses(real_a, real_b)
-            loss_g, log_vars = self.parse_losses(losses)
-        wrapper_g.update_params(loss_g)
-        log_vars["loss_g"] = log_vars.pop("loss")
+        inputs = list(self._inputs())
+        if self.fast and real_b.shape[0] * real_b.shape[2] * real_b.shape[3] > self.joint_pixels:
+            *first, last = ([name] for name in inputs)
+        else:
+            first, last = [], inputs
+        log_vars = {"loss_g": 0.0}
+        for part in [*first, last]:
+            # Gradients are averaged over processes once, with those of the last part.
+            local = nullcontext() if part is last else no_sync(self.generator)
+            with local, wrapper_g.optim_context(self.generator):
+                losses, fakes = self.generator_losses(real_a, real_b, part)
+                loss_g, part_vars = self.parse_losses(losses)
+            if part is last:
+                wrapper_g.update_params(loss_g)
+            else:
+                wrapper_g.backward(wrapper_g.scale_loss(loss_g))
+                wrapper_g._inner_count -= 1  # it counts iterations, and this is a part of one
+            log_vars["loss_g"] = log_vars["loss_g"] + part_vars.pop("loss")
+            log_vars.update(part_vars)
         if not fakes:
             return self._detached(log_vars)
 
