@@ -77,7 +77,9 @@ def test_wheel(tree, tmp_path):
     assert f"Version: {version['__version__']}" in lines
     python = next(line.split(": ")[1] for line in lines if line.startswith("Requires-Python"))
     assert SpecifierSet(python) == SpecifierSet(">=3.9,<3.13")
-    required = [Requirement(l.split(": ")[1]) for l in lines if l.startswith("Requires-Dist")]
+    required = [
+        Requirement(line.split(": ")[1]) for line in lines if line.startswith("Requires-Dist")
+    ]
     wanted = {"torch": None, "mmagic": None, "mmcv-lite": "lite", "mmcv": "full", "pytest": "tests"}
     found = {r.name: r.marker for r in required}
     for name, extra in wanted.items():
