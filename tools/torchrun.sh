@@ -26,7 +26,17 @@ run_distributed() {
         meeting=(--node_rank="${NODE_RANK:-0}" --master_addr="${MASTER_ADDR:-127.0.0.1}"
             --master_port="${PORT:-29500}")
     fi
-    exec "$PYTHON" -m torch.distributed.run --nnodes="${NNODES:-1}" \
+    # torchrun itself, which would end with forty lines of its own below what a process had to say.
+    exec "$PYTHON" -c '
+import sys
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.run import main
+try:
+    main()
+except ChildFailedError as error:
+    rank, failure = error.get_first_failure()
+    sys.exit(f"Process {rank} ended with exit code {failure.exitcode}, so the run was stopped.")
+' --nnodes="${NNODES:-1}" \
         --nproc_per_node="$PROCESSES" "${meeting[@]}" \
         "$ROOT/tools/$script" "$@" --launcher pytorch
 }
