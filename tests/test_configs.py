@@ -13,6 +13,7 @@ from mmagic.registry import MODELS
 from mmengine.config import Config
 from mmengine.runner import Runner
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 from spynco_mm.engine import launch
@@ -63,7 +64,7 @@ def data_root(tmp_path_factory):
 
 
 def narrow(cfg):
-    """The same networks with fewer filters."""
+    """The same networks with fewer filters, for speed."""
     for part in (cfg.model.generator, cfg.model.get("discriminator") or {}):
         if "base_channels" in part:
             part.base_channels = 4
@@ -81,6 +82,8 @@ def test_trains_and_evaluates(path, data_root, tmp_path):
         loader = cfg[f"{name}_dataloader"]
         loader.update(num_workers=0, persistent_workers=False)
         loader.dataset["indices"] = 2 * loader.batch_size if name == "train" else 2
+        if "size" in loader.dataset:
+            loader.dataset.size = 64
         if "data_root" in loader.dataset:
             relative = Path(loader.dataset.data_root).relative_to("data")
             loader.dataset.data_root = str(data_root / relative)
@@ -147,7 +150,9 @@ def test_schedule(path):
     # As much of a runner as the building of optimizers and schedulers looks at.
     networks = nn.ModuleDict(dict(generator=nn.Linear(1, 1), discriminator=nn.Linear(1, 1)))
     networks.generator, networks.discriminator = networks["generator"], networks["discriminator"]
-    runner = SimpleNamespace(model=networks, train_dataloader=range(batches), logger=None)
+    runner = SimpleNamespace(
+        model=networks, train_dataloader=range(batches), _train_loop=cfg.train_cfg
+    )
     runner._build_param_scheduler = MethodType(Runner._build_param_scheduler, runner)
     runner.optim_wrapper = Runner.build_optim_wrapper(runner, cfg.optim_wrapper)
     schedulers = Runner.build_param_scheduler(runner, cfg.param_scheduler)
@@ -166,3 +171,27 @@ def test_schedule(path):
         for name in ("generator", "discriminator"):
             assert lrs[f"{name}.lr"] == pytest.approx([expected], abs=tolerance), epoch
     assert runner.optim_wrapper.get_lr()["generator.lr"] == [0]
+
+
+def test_tensorboard_by_one_option(tmp_path):
+    """What configs/_base_/default_runtime.py says to write."""
+    option = {"visualizer.vis_backends.0.type": "TensorboardVisBackend"}
+    path = next(path for path in CONFIGS if path.stem == "spynco_demo")
+    cfg = launch.load_config(str(path), str(tmp_path), option)
+    narrow(cfg)
+    cfg.train_dataloader.dataset.indices = cfg.train_dataloader.batch_size
+    cfg.train_cfg.update(max_epochs=1, val_interval=1)
+    cfg.default_hooks.logger.interval = 1
+    cfg.param_scheduler = None
+    cfg.experiment_name = str(tmp_path)
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    runner.visualizer.close()
+    (events,) = tmp_path.rglob("events.out.tfevents.*")
+    log = EventAccumulator(str(events.parent)).Reload()
+    logged = runner.message_hub.get_scalar("train/loss_g").current()
+    assert log.Scalars("loss_g")[0].value == pytest.approx(logged)
+    assert "G1/MSE" in log.Tags()["scalars"]
+    (grid,) = log.Images("pyramid")
+    with Image.open(tmp_path / "pyramid.png") as png:
+        assert (grid.width, grid.height) == png.size
