@@ -21,6 +21,7 @@ run_distributed() {
     else
         export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
     fi
+    export MKL_NUM_THREADS="${MKL_NUM_THREADS:-$OMP_NUM_THREADS}"
     local meeting=(--standalone)
     if [ "${NNODES:-1}" -gt 1 ] || [ -n "${PORT:-}" ]; then
         meeting=(--node_rank="${NODE_RANK:-0}" --master_addr="${MASTER_ADDR:-127.0.0.1}"
