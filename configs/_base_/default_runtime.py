@@ -41,7 +41,8 @@ model_wrapper_cfg = dict(
     find_unused_parameters=False,
 )
 
-# For TensorBoard: vis_backends = [dict(type="TensorboardVisBackend")]
+# For TensorBoard: vis_backends = [dict(type="TensorboardVisBackend")], or on the command line
+# --cfg-options visualizer.vis_backends.0.type=TensorboardVisBackend
 vis_backends = [dict(type="VisBackend")]
 visualizer = dict(type="Visualizer", vis_backends=vis_backends)
 

@@ -60,7 +60,9 @@ def check_checkpoint(path: Union[str, Path]) -> None:
         raise FileNotFoundError(f"There is no checkpoint '{path}'.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+    except PermissionError:
+        raise
+    except (RuntimeError, EOFError, KeyError, OSError, pickle.UnpicklingError) as error:
         stranger = re.search(r"GLOBAL (\S+)", str(error))
         reason = (
             f"it refers to {stranger[1]}, which is neither numbers nor text"

@@ -5,7 +5,7 @@ from typing import Optional
 
 import torch
 from mmagic.registry import HOOKS
-from mmengine.dist import all_gather_object, get_rank, get_world_size
+from mmengine.dist import all_gather_object
 from mmengine.hooks import CheckpointHook, Hook, LoggerHook
 from mmengine.runner import Runner
 
@@ -87,15 +87,17 @@ class LossHook(Hook):
         losses = [(i, name) for i, names, _ in self._pending for name in names]
         self._pending = []
         bad = [
-            (iteration, name, value, get_rank())
+            (iteration, name, value)
             for (iteration, name), value in zip(losses, rows)
             if not math.isfinite(value)
         ]
         # All processes take part, and so all of them stop.
-        bad = [first for first in all_gather_object(bad[0] if bad else None) if first]
-        if bad:
-            iteration, name, value, rank = min(bad, key=lambda first: (first[0], first[3]))
-            where = f" on process {rank}" if get_world_size() > 1 else ""
-            self._stop(runner, f"{name} became {value} at iteration {iteration + 1}{where}")
+        gathered = all_gather_object(bad)
+        found = [(terms[0][0], rank) for rank, terms in enumerate(gathered) if terms]
+        if found:
+            first, rank = min(found)
+            terms = [f"{name} became {value}" for i, name, value in gathered[rank] if i == first]
+            where = f" on process {rank}" if len(gathered) > 1 else ""
+            self._stop(runner, f"{', '.join(terms)} at iteration {first + 1}{where}")
         for (_, name), value in zip(losses, rows):
             runner.message_hub.update_scalar(f"train/{name}", value)
