@@ -215,17 +215,26 @@ class SpyncoGAN(BaseTranslationModel):
             return [discriminator(image) for image in images]
         return list(discriminator(torch.cat(list(images))).chunk(len(images)))
 
-    def _inputs(self) -> dict[str, int]:
-        """What G is applied to, with the number of outputs that some loss looks at."""
-        counts = {
-            "J": self._used(self.identity_loss),
-            "H(J)": self._used(self.cycle_bab_loss),
-            "I": self._used(self.cycle_aba_loss, self.gan_loss, self.contours_loss),
+    def _inputs(self) -> dict[str, list[OSPLoss]]:
+        """What G is applied to, with the losses that are not switched off."""
+        losses = {
+            "J": [self.identity_loss],
+            "H(J)": [self.cycle_bab_loss],
+            "I": [self.cycle_aba_loss, self.gan_loss, self.contours_loss],
         }
-        counts = {name: count for name, count in counts.items() if count}
-        if not counts:
+        losses = {name: [x for x in group if x is not None] for name, group in losses.items()}
+        losses = {name: group for name, group in losses.items() if group}
+        if not losses:
             raise ValueError("SpyncoGAN: every loss is switched off, so there is nothing to train.")
-        return counts
+        # The last backward pass is the one that averages gradients over processes, so it has to
+        # reach every layer: it is one from the final output, as for I in the paper.
+        return dict(sorted(losses.items(), key=lambda item: any(x.weights[0] for x in item[1])))
+
+    def _parts(self, images: Tensor) -> list[list[str]]:
+        """The inputs of G that share a backward pass, for batches like N×C×H×W ``images``."""
+        inputs = list(self._inputs())
+        joint = images.shape[0] * images.shape[2] * images.shape[3] <= self.joint_pixels
+        return [inputs] if joint or not self.fast else [[name] for name in inputs]
 
     def generator_losses(
         self, real_a: Tensor, real_b: Tensor, inputs: Optional[Sequence[str]] = None
@@ -240,14 +249,13 @@ class SpyncoGAN(BaseTranslationModel):
         Returns:
             The losses by name, and the fakes G_1(I), ... that the discriminator judges, detached.
         """
-        counts = self._inputs()
-        inputs = list(counts if inputs is None else inputs)
+        active = self._inputs()
+        inputs = list(active if inputs is None else inputs)
         images = {"J": real_b, "I": self._as_input(real_a)}
         if "H(J)" in inputs:
             images["H(J)"] = self._as_input(self.handcrafted_translation(real_b))
-        pyramids = self._generate_all(
-            [images[name] for name in inputs], max(counts[name] for name in inputs)
-        )
+        count = self._used(*(loss for name in inputs for loss in active[name]))
+        pyramids = self._generate_all([images[name] for name in inputs], count)
         outputs = dict(zip(inputs, pyramids))  # outputs[name][i - 1] is G_i(name)
 
         losses, fakes = {}, []
@@ -303,23 +311,20 @@ class SpyncoGAN(BaseTranslationModel):
             )
         wrapper_g = optim_wrapper["generator"]
         set_requires_grad(self.discriminator, False)
-        inputs = list(self._inputs())
-        if self.fast and real_b.shape[0] * real_b.shape[2] * real_b.shape[3] > self.joint_pixels:
-            *first, last = ([name] for name in inputs)
-        else:
-            first, last = [], inputs
-        log_vars = {"loss_g": 0.0}
+        log_vars, fakes = {"loss_g": 0.0}, []
+        *first, last = self._parts(real_b)
         for part in [*first, last]:
             # Gradients are averaged over processes once, with those of the last part.
             local = nullcontext() if part is last else no_sync(self.generator)
             with local, wrapper_g.optim_context(self.generator):
-                losses, fakes = self.generator_losses(real_a, real_b, part)
+                losses, part_fakes = self.generator_losses(real_a, real_b, part)
                 loss_g, part_vars = self.parse_losses(losses)
             if part is last:
                 wrapper_g.update_params(loss_g)
             else:
                 wrapper_g.backward(wrapper_g.scale_loss(loss_g))
                 wrapper_g._inner_count -= 1  # it counts iterations, and this is a part of one
+            fakes += part_fakes
             log_vars["loss_g"] = log_vars["loss_g"] + part_vars.pop("loss")
             log_vars.update(part_vars)
         if not fakes:

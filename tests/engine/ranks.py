@@ -84,6 +84,8 @@ SCENARIOS = {
             "optim_wrapper.discriminator.accumulative_counts": 2,
         },
     ),
+    # Three backward passes of G in a step, as for large batches.
+    "parted": ("spynco_cifar10", {"model.joint_pixels": 0}),
     "one output": ("spynco_cifar10", ONE_OUTPUT),
     # The discriminator has weights, is wrapped, and gets no gradient.
     "no GAN": ("spynco_cifar10", {"model.gan_loss": None}),

@@ -339,6 +339,45 @@ def test_gradient_accumulation_equals_the_larger_batch():
         torch.testing.assert_close(a, b, atol=1e-12, rtol=1e-9, msg=name)
 
 
+@pytest.mark.parametrize("counts", [1, 2])
+@pytest.mark.parametrize("off", [None, "gan_loss", "identity_loss"])
+def test_joint_parted_and_plain_passes_are_one_step(counts, off):
+    """The three ways to run the networks: the same losses, the same step, in rounding only."""
+    off = {} if off is None else {off: None}
+    ways = dict(joint=dict(joint_pixels=10**6), parted=dict(joint_pixels=0), plain=dict(fast=False))
+    found = {}
+    for way, setting in ways.items():
+        model = build(**setting, **off).double()
+        g = Counter(model.generator)
+        wrappers = optimizers(model, accumulative_counts=counts)
+        for wrapper in wrappers.values():
+            wrapper.initialize_count_status(model, 0, counts)
+        logs = [model.train_step(batch(seed=i), wrappers) for i in range(counts)]
+        inputs = 2 if "identity_loss" in off else 3
+        calls = counts if way == "joint" else counts * inputs
+        assert (g.calls, g.images) == (calls, 2 * inputs * counts)
+        found[way] = (logs, weights(model))
+    for way in ("parted", "plain"):
+        for expected, log in zip(found["joint"][0], found[way][0]):
+            assert set(expected) == set(log)
+            for name, value in expected.items():
+                assert log[name].item() == pytest.approx(value.item(), rel=1e-9), (way, name)
+        for name, value in found["joint"][1].items():
+            torch.testing.assert_close(found[way][1][name], value, atol=1e-10, rtol=0)
+
+
+def test_large_batches_go_apart_and_the_last_pass_reaches_the_final_output():
+    """Distributed training averages in the last backward pass, so it must reach every layer."""
+    model = build(joint_pixels=2 * 24 * 28)
+    assert model._parts(images(2)) == [["J", "H(J)", "I"]]
+    assert model._parts(images(3)) == [["J"], ["H(J)"], ["I"]]
+    inner = {name: {**config()[name], "weights": (0, 1, 1)} for name in LOSSES if "id" not in name}
+    assert build(joint_pixels=0, **inner)._parts(images())[-1] == ["J"]
+    model = build(joint_pixels=0, buffer_size=4, **inner)
+    log = model.train_step(batch(), optimizers(model))
+    assert {"loss_gan_g", "loss_gan_d_fake"} <= set(log)
+
+
 class CPUAutocast(OptimWrapper):
     """What AmpOptimWrapper does on a GPU with bfloat16: autocast without a loss scale."""
 
