@@ -1,6 +1,7 @@
 """The launchers, with two real processes on the CPU."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -113,8 +114,6 @@ def test_slurm(tmp_path):
     srun = tmp_path / "srun"
     srun.write_text('#!/bin/sh\nprintf "%s\\n" "port $MASTER_PORT" "$@"\n')
     srun.chmod(0o755)
-    import os
-
     env = dict(PATH=f"{tmp_path}:{os.environ['PATH']}", GPUS="16", SRUN_ARGS="--qos=low --time=1")
     options = ["--cfg-options", "a.b=1 2", "c=3"]
     run = tool("slurm_train.sh", "gpu", "my job", "a.py", "work dir", *options, env=env)

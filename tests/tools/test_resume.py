@@ -124,4 +124,4 @@ def test_a_checkpoint_of_another_model(config, uninterrupted, tmp_path):
     message = str(error.value)
     assert "does not fit the model of this config: generator.encoder.0" in message
     assert "has shape (4, 3, 9, 9) in the checkpoint and (8, 3, 9, 9) in the model" in message
-    assert "and" in message and message.count(",") < 60
+    assert message.endswith(" more; use the config it was trained with.")  # not all of them
