@@ -54,10 +54,13 @@ def check_checkpoint(path: Union[str, Path]) -> None:
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: It is broken, or holds something other than numbers and text, which could run
-            code when it is loaded.
+            code when it is loaded. Before torch 2.6 neither can be told from what mmengine writes.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no checkpoint '{path}'.")
+    if torch.__version__ < torch.torch_version.TorchVersion("2.6"):
+        # It cannot be told what else mmengine's files hold (see compat.allow_mmengine_checkpoints).
+        return
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError:

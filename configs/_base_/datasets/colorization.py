@@ -35,7 +35,7 @@ train_dataloader = dict(
     num_workers=4,
     persistent_workers=True,
     drop_last=True,
-    # The same batches as by default, at a tenth of the main process's time to receive them.
+    # The same batches as by default, cheaper to receive from workers.
     collate_fn=dict(type="colorization_collate"),
     sampler=dict(type="EpochSampler", shuffle=True),
     dataset=dict(pipeline=train_pipeline),
