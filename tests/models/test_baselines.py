@@ -2,16 +2,21 @@
 
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 from mmagic.registry import MODELS
+from mmagic.structures import DataSample
 from mmengine.config import Config
+from mmengine.logging import MessageHub
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from torch import nn
 
 import spynco_mm  # noqa: F401
+from spynco_mm.engine.launch import enable_amp
 
 BASELINES = ("cyclegan", "colcycle")
 SHARED = (
@@ -92,6 +97,50 @@ def test_channels_are_in_one_order_in_training_and_evaluation(tmp_path):
     gray = sample.img_gray[0].float()
     torch.testing.assert_close(sample.fake_color[0], gray, atol=1e-3, rtol=0)
     assert sample.fake_color[1:].abs().max() < 1e-3
+
+
+def test_amp_reaches_both_optimizers(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for baseline in BASELINES:
+        cfg = Config.fromfile(f"configs/{baseline}_cifar10.py")
+        enable_amp(cfg, "float16")
+        for player in ("generators", "discriminators"):
+            assert cfg.optim_wrapper[player].type == "AmpOptimWrapper"
+            assert cfg.optim_wrapper[player].loss_scale == "dynamic"
+
+
+class Autocast(OptimWrapper):
+    """What AmpOptimWrapper does with bfloat16, on a CPU."""
+
+    @contextmanager
+    def optim_context(self, model):
+        with super().optim_context(model), torch.autocast("cpu", torch.bfloat16):
+            yield
+
+
+@pytest.mark.parametrize("baseline", BASELINES)
+def test_training_step_in_mixed_precision(baseline):
+    cfg = Config.fromfile(f"configs/{baseline}_demo.py")
+    MessageHub.get_instance("amp").update_info("iter", 0)
+    torch.manual_seed(0)
+    model = MODELS.build(dict(cfg.model, _scope_="mmagic"))
+    model.init_weights()
+    wrappers = OptimWrapperDict(
+        **{
+            name: Autocast(torch.optim.Adam(getattr(model, name).parameters(), lr=2e-4))
+            for name in ("generators", "discriminators")
+        }
+    )
+    before = [p.clone() for p in model.parameters()]
+    images = {f"img_{name}": torch.rand(2, 3, 32, 32) * 255 for name in ("gray", "color")}
+    batch = dict(inputs=images, data_samples=[DataSample(), DataSample()])
+    model.data_preprocessor.data_keys = []
+    losses = model.train_step(batch, wrappers)
+    assert all(torch.as_tensor(value).isfinite() for value in losses.values())
+    moved = [not torch.equal(a, b) for a, b in zip(before, model.parameters())]
+    # All but the biases before instance norm, whose gradient is 0.
+    assert sum(moved) > len(moved) / 2
+    assert all(p.dtype == torch.float32 for p in model.parameters())
 
 
 # SGD, since Adam makes steps of the rounding noise in the gradient of biases before instance norm;
