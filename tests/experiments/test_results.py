@@ -1,6 +1,9 @@
+import sys
+
 import numpy as np
 import pytest
 from mmengine.config import Config
+from tqdm import tqdm
 
 from spynco_mm.datasets import DataError
 from spynco_mm.experiments import Run, Study
@@ -112,6 +115,16 @@ def test_a_run_goes_on_before_the_first_missing_evaluation(tmp_path):
     assert run.resume_point().name == "epoch_4.pth" and run.finished()
     with pytest.raises(FileNotFoundError, match="no checkpoint of epoch 6"):
         run.checkpoint(6)
+
+
+def test_failed_training_shows_how_its_log_ends(tmp_path):
+    run = Run("spynco, seed 0", Study("demo").config("spynco"), {}, 0, tmp_path)
+    code = "print('Epoch(train) [3][4/4]'); print('out of luck'); exit(1)"
+    with tqdm(total=5, disable=False) as bar:
+        with pytest.raises(ChildProcessError, match=r"(?s)seed 0 failed.*luck"):
+            run._watch([sys.executable, "-c", code], bar)
+        assert bar.n == 3
+    assert "out of luck" in (tmp_path / "train.log").read_text()
 
 
 @pytest.mark.parametrize(
