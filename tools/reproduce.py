@@ -1,6 +1,6 @@
 """Make a table or figure of the paper, from the trainings to the files.
 
-    python tools/reproduce.py fig6 --data demo
+    python tools/reproduce.py fig6 --data demo --jobs 2
     python tools/reproduce.py all --data cifar10 --preset paper --gpus 2 --seeds 0 1 2
     python tools/reproduce.py table1 --data path/to/pictures --epochs 100
 
@@ -35,6 +35,7 @@ def parse_args() -> argparse.Namespace:
         help="small (default): 32x32, a quarter of the filters, 20 epochs; paper: as published",
     )
     parser.add_argument("--gpus", type=int, default=1, help="processes per training")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings side by side")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one training for each")
     parser.add_argument("--epochs", type=int, help="length of the trainings")
     parser.add_argument("--classifier-epochs", type=int, help="length of those of classifiers")
@@ -56,6 +57,7 @@ def main() -> None:
             data=args.data,
             preset=args.preset,
             gpus=args.gpus,
+            jobs=args.jobs,
             seeds=args.seeds,
             epochs=args.epochs,
             classifier_epochs=args.classifier_epochs,

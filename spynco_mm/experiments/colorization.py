@@ -246,6 +246,6 @@ def figure5(study: Study, images: int = 3) -> str:
         f"# fig5 on {study.data}, preset {study.preset}\n\n![fig5](fig5.png)\n\nTest images "
         f"{', '.join(map(str, chosen))}, from left to right G_3, G_2, G_1, one row per epoch.\n"
     )
-    result = dict(target="fig5", images=chosen, epochs=run.epochs, **describe(study, [run]))
+    result = dict(target="fig5", shown=chosen, epochs=run.epochs, **describe(study, [run]))
     save(study.folder, "fig5", result, text, epoch_grid(samples))
     return text

@@ -228,6 +228,7 @@ class Study:
             pictures, of which 80 % are for training.
         preset: ``paper``, as published, or ``small``, for two CPU cores.
         gpus: Processes per training.
+        jobs: Trainings side by side.
         seeds: Seeds of the trainings.
         epochs: Length of the trainings, instead of the preset's; a tenth of it lies between two
             evaluations.
@@ -239,6 +240,7 @@ class Study:
     data: str
     preset: str = "small"
     gpus: int = 1
+    jobs: int = 1
     seeds: Sequence[int] = (0,)
     epochs: Optional[int] = None
     classifier_epochs: Optional[int] = None
@@ -251,10 +253,11 @@ class Study:
             raise ValueError(f"There is no preset '{self.preset}'; use 'small' or 'paper'.")
         if self.epochs is not None and self.epochs < 2:
             raise ValueError(f"--epochs must be at least 2, got {self.epochs}.")
-        if self.gpus < 1 or not self.seeds or len(set(self.seeds)) < len(self.seeds):
+        seeds = len(set(self.seeds)) == len(self.seeds) > 0
+        if self.gpus < 1 or self.jobs < 1 or not seeds:
             raise ValueError(
-                f"It takes at least one process and different seeds, not --gpus {self.gpus} "
-                f"--seeds {' '.join(map(str, self.seeds))}."
+                f"It takes at least one process, one job and different seeds, not --gpus "
+                f"{self.gpus} --jobs {self.jobs} --seeds {' '.join(map(str, self.seeds))}."
             )
         if self.data not in DATASETS and not Path(self.data).is_dir():
             raise DataError(
