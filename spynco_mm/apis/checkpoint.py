@@ -6,6 +6,7 @@ and only the parts that colorize are built from it, out of :data:`NETWORKS`.
 
 import ast
 import os
+import re
 import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple, Optional, Union
@@ -35,7 +36,7 @@ NETWORKS = {
 MODEL_TYPES = ("SpyncoGAN", "CycleGAN", "PseudoCycleGAN", "Pix2Pix")
 
 MAX_CONFIG_CHARACTERS = 1 << 20
-MAX_NUMBER = 4096
+MAX_NUMBER = 1024
 MAX_ITEMS = 64
 
 
@@ -180,11 +181,12 @@ def read_checkpoint(path: PathLike) -> dict:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # The unpickler raises whatever its input makes it raise.
-        reason = str(error).split("WeightsUnpickler error:")[-1].strip().splitlines()
+        # torch's advice, to switch weights_only off, is not passed on.
+        found = re.search(r"(?:GLOBAL|Unsupported) .*?(?= was not|\. |\n|$)", str(error))
         raise CheckpointError(
             f"{path}: it holds more than weights, or is damaged "
-            f"({reason[0] if reason else type(error).__name__}); do not use it unless you know "
-            "who made it, and then save it again without that."
+            f"({found[0] if found else type(error).__name__}); do not use it unless you know who "
+            "made it, and then have it saved again without that."
         ) from error
     state = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(
