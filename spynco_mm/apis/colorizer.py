@@ -235,7 +235,7 @@ class Colorizer:
         planes = planes.detach().cpu()
         if planes.dtype == torch.uint8:
             pixels = planes.permute(1, 2, 0).numpy()
-            pixels = pixels[..., 0] if len(planes) == 1 else pixels
+            pixels = pixels[..., 0] if len(planes) == 1 else grey_if_grey(pixels)
             return to_gray(pixels, self.translation), np.dtype(np.uint8)
         if not planes.is_floating_point() or not 0 <= planes.min() <= planes.max() <= 1:
             raise ValueError(
