@@ -41,8 +41,10 @@ class _Statistics:
     def add(self, tile: Tensor) -> None:
         """Merge in a 1×C×h×w tile (Chan, Golub & LeVeque 1983)."""
         count = tile.shape[-2] * tile.shape[-1]
-        variance, mean = torch.var_mean(tile[0].flatten(1), dim=1, correction=0)
-        variance, mean = variance.double().cpu(), mean.double().cpu()
+        # Not torch.var_mean, which takes three times as long on a CPU.
+        mean = tile.mean((2, 3), keepdim=True)
+        variance = (tile - mean).square_().mean((2, 3))[0].double().cpu()
+        mean = mean.flatten().double().cpu()
         total = self.count + count
         delta = mean - self.mean
         self.square = self.square + variance * count + delta.square() * (self.count * count / total)
@@ -60,17 +62,12 @@ def _normalizer(norm: nn.Module, statistics: Optional[_Statistics]) -> Callable[
     if statistics is None:
         return norm
     scale = (statistics.variance + norm.eps).rsqrt()
-    weight = norm.weight.double().cpu() if norm.affine else torch.ones_like(scale)
-    bias = norm.bias.double().cpu() if norm.affine else torch.zeros_like(scale)
-    mean = statistics.mean.float()[:, None, None]
-    scale = (scale * weight).float()[:, None, None]
-    bias = bias.float()[:, None, None]
-
-    def normalize(tile: Tensor) -> Tensor:
-        device = tile.device
-        return tile.sub_(mean.to(device)).mul_(scale.to(device)).add_(bias.to(device))
-
-    return normalize
+    shift = -statistics.mean * scale
+    if norm.affine:
+        weight, bias = norm.weight.double().cpu(), norm.bias.double().cpu()
+        scale, shift = scale * weight, shift * weight + bias
+    scale, shift = scale.float()[:, None, None], shift.float()[:, None, None]
+    return lambda tile: torch.addcmul(shift.to(tile.device), tile, scale.to(tile.device))
 
 
 def _needs_statistics(norm: nn.Module) -> bool:
@@ -180,7 +177,7 @@ class _Layer:
         normalize = _normalizer(self.norm, statistics)
         for box in _boxes(*self.size, self.tile):
             view = _view(result, box)
-            view.copy_(self.act(normalize(view.clone())))
+            view.copy_(self.act(normalize(view)))
         return result
 
 
