@@ -55,7 +55,9 @@ setup(
         # One of the two is needed; mmcv has compiled operators, which nothing here calls.
         "lite": ["mmcv-lite>=2.0,<2.2"],
         "full": ["mmcv>=2.0,<2.2"],
-        "tests": requirements("tests"),
+        "export": requirements("export"),
+        "demo": requirements("demo"),
+        "tests": [line for name in ("tests", "export", "demo") for line in requirements(name)],
     },
     cmdclass={"build_py": BuildWithMim},
     classifiers=[

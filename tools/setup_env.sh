@@ -1,6 +1,6 @@
 # Sourced by quickstart.sh and run_tests.sh: sets PYTHON to an interpreter that has everything. An
 # active environment that fits is used as it is; else .venv is made in the clone, once.
-REQUIRE="runtime tests"
+REQUIRE="runtime export demo tests"
 source "$(dirname "${BASH_SOURCE[0]}")/python.sh"
 if ! fits "$PYTHON"; then
     PYTHON="$ROOT/.venv/bin/python"
@@ -18,8 +18,12 @@ if ! fits "$PYTHON"; then
         "$base" -m venv "$ROOT/.venv"
     fi
     echo "Installing the tested set of packages into $ROOT/.venv (about 7 GB, some minutes) ..."
+    files=()
+    for name in $REQUIRE; do
+        files+=(-r "$ROOT/requirements/$name.txt")
+    done
     "$PYTHON" -m pip install --quiet --disable-pip-version-check \
         -c "$ROOT/requirements/constraints.txt" \
-        -r "$ROOT/requirements/runtime.txt" -r "$ROOT/requirements/tests.txt" mmcv-lite
+        "${files[@]}" mmcv-lite
     "$PYTHON" "$ROOT/tools/check_env.py" $REQUIRE
 fi

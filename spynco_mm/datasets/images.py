@@ -1,6 +1,8 @@
 """Read any picture file as 8-bit RGB, or say in one sentence why not."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Union
 
@@ -24,6 +26,11 @@ IMAGE_SUFFIXES = (
     ".tiff",
     ".webp",
 )
+
+#: Their decoders, of which JPEG includes MPO. Pillow has more, and some start other programs.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+# Pillow loads most of them when first asked, which threads must not do at the same time.
+Image.init()
 
 #: Larger pictures are refused: a file of a few kilobytes can ask for gigabytes of memory.
 MAX_PIXELS = 89_478_485
@@ -57,28 +64,24 @@ def _to_rgb8(image: Image.Image, path: PathLike) -> Image.Image:
     return image.convert("RGB")
 
 
-def read_image(path: PathLike) -> np.ndarray:
-    """Read a picture file as H×W×3 uint8, RGB, in [0, 255].
-
-    Grey, 1-bit and palette pictures are replicated or looked up; 16-bit channels keep their high
-    byte; transparent pixels are composited on white; CMYK is converted without a colour profile; an
-    EXIF orientation is applied; of an animation the first frame is read.
+@contextmanager
+def decoding(path: PathLike) -> Iterator[Image.Image]:
+    """A picture file, opened and decoded.
 
     Raises:
-        DataError: The file is missing, empty, truncated, no picture, larger than
-            :data:`MAX_PIXELS`, or of values without a defined brightness.
+        DataError: It cannot be, or what is done with it fails; see :func:`read_image`.
     """
     try:
         if os.path.getsize(path) == 0:
             raise DataError(f"{path}: the file is empty; copy it again or remove it.")
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(
                     f"{path}: {image.width}×{image.height} pixels are more than the {MAX_PIXELS} "
                     "that are read; make the picture smaller."
                 )
             image.load()
-            image = _to_rgb8(ImageOps.exif_transpose(image), path)
+            yield image
     except DataError:
         raise
     except Image.UnidentifiedImageError as error:
@@ -91,6 +94,21 @@ def read_image(path: PathLike) -> np.ndarray:
         raise DataError(
             f"{path}: the picture cannot be decoded ({error}); copy it again or remove it."
         ) from error
+
+
+def read_image(path: PathLike) -> np.ndarray:
+    """Read a picture file as H×W×3 uint8, RGB, in [0, 255].
+
+    Grey, 1-bit and palette pictures are replicated or looked up; 16-bit channels keep their high
+    byte; transparent pixels are composited on white; CMYK is converted without a colour profile; an
+    EXIF orientation is applied; of an animation the first frame is read.
+
+    Raises:
+        DataError: The file is missing, empty, truncated, no picture, larger than
+            :data:`MAX_PIXELS`, or of values without a defined brightness.
+    """
+    with decoding(path) as image:
+        image = _to_rgb8(ImageOps.exif_transpose(image), path)
     return np.array(image)
 
 

@@ -1,0 +1,207 @@
+"""A page in the browser: drop a picture, see what every output makes of it.
+
+Needs gradio. Nothing is fetched from elsewhere, neither by the server nor by the page.
+"""
+
+import base64
+import html
+import io
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from spynco_mm.datasets.images import FORMATS, DataError
+from spynco_mm.visualization.pyramid_grid import SUBSCRIPTS
+
+from .colorizer import Colorizer, to_gray
+from .files import side_by_side
+from .pictures import encode_picture, output_suffix, read_picture
+
+# Before the import: gradio reports starts and looks for newer versions otherwise.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+import gradio as gr
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+
+#: Pictures on the page are reduced to this many pixels a side; the downloads are not.
+PREVIEW = 800
+#: gradio's page names a script and fonts elsewhere; a browser that gets this loads none of them.
+POLICY = (
+    "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
+    "style-src 'self' 'unsafe-inline'"
+)
+
+STYLE = """
+.spynco .slider { position: relative; max-width: 800px; margin: 0 auto 16px; --x: 50%; }
+.spynco .slider img { display: block; width: 100%; margin: 0; }
+.spynco .slider .after { position: absolute; inset: 0; clip-path: inset(0 0 0 var(--x)); }
+.spynco .slider .line { position: absolute; top: 0; bottom: 0; left: var(--x); width: 2px;
+    margin-left: -1px; background: white; box-shadow: 0 0 3px black; }
+.spynco .slider input { position: absolute; inset: 0; width: 100%; height: 100%; margin: 0;
+    opacity: 0; cursor: ew-resize; }
+.spynco .row { display: flex; flex-wrap: wrap; gap: 12px; justify-content: center; }
+.spynco figure { margin: 0; flex: 1 1 120px; max-width: 220px; text-align: center; }
+.spynco figure img { width: 100%; cursor: pointer; }
+footer { display: none !important; }
+"""
+
+#: What dragging does, and a click on one of the pictures below.
+DRAG = "this.parentNode.style.setProperty('--x', this.value + '%')"
+CHOOSE = "this.closest('.spynco').querySelector('.after').src = this.src"
+
+
+class PolicyMiddleware:
+    """Sends :data:`POLICY` with every answer."""
+
+    def __init__(self, app: FastAPI):
+        self.app = app
+
+    async def __call__(self, scope: dict, receive, send) -> None:
+        async def send_with_policy(message: dict) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [
+                    *message["headers"],
+                    (b"content-security-policy", POLICY.encode()),
+                ]
+            await send(message)
+
+        await self.app(scope, receive, send_with_policy)
+
+
+def _title(output: int) -> str:
+    """G₁ and so on."""
+    return f"G{output}".translate(SUBSCRIPTS)
+
+
+def _preview(pixels: np.ndarray) -> str:
+    """Pixels of any kind as the address of a small picture."""
+    image = Image.fromarray(side_by_side([pixels]))
+    image.thumbnail((PREVIEW, PREVIEW))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=92, subsampling=0)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def comparison_html(pictures: "dict[str, np.ndarray]", chosen: str) -> str:
+    """The first picture under a slider with the chosen one, and all of them below.
+
+    Args:
+        pictures: H×W or H×W×3 pixels by title.
+        chosen: Title of the one to compare with first.
+    """
+    previews = {title: _preview(pixels) for title, pixels in pictures.items()}
+    first = next(iter(previews))
+    figures = "".join(
+        f'<figure><img src="{source}" alt="{html.escape(title)}" onclick="{CHOOSE}">'
+        f"<figcaption>{html.escape(title)}</figcaption></figure>"
+        for title, source in previews.items()
+    )
+    return (
+        f'<div class="spynco"><div class="slider"><img src="{previews[first]}" alt="{first}">'
+        f'<img class="after" src="{previews[chosen]}" alt="compared with"><div class="line"></div>'
+        f'<input type="range" min="0" max="100" value="50" aria-label="slider" oninput="{DRAG}">'
+        f'</div><div class="row">{figures}</div></div>'
+    )
+
+
+def build_demo(colorizer: Colorizer, folder: Path, max_pixels: int) -> gr.Blocks:
+    """The page.
+
+    Args:
+        colorizer: With ``output="all"``.
+        folder: Where the results for download go, one folder in it for each picture.
+        max_pixels: Larger pictures are refused before they are decoded.
+    """
+
+    def colorize(path: str) -> "tuple[str, list]":
+        if path is None:
+            return "", []
+        try:
+            with Image.open(path, formats=FORMATS) as image:
+                width, height = image.size
+        except Exception as error:  # Decoders raise whatever their input makes them raise.
+            raise gr.Error("This is not a picture that can be read.") from error
+        if width * height > max_pixels:
+            raise gr.Error(
+                f"{width}×{height} pixels are more than the {max_pixels / 1e6:g} million that are "
+                "taken here."
+            )
+        name = Path(path).name
+        try:
+            picture = read_picture(path)
+            outputs = colorizer.colorize_pictures([picture])[0]
+        except DataError as error:
+            raise gr.Error(str(error).replace(path, name)) from error
+        gray = np.round(to_gray(picture.pixels, colorizer.translation)).astype(np.uint8)
+        pictures = {"grey": gray}
+        # From the coarsest output to the final one.
+        for i, output in reversed(list(zip(colorizer.outputs, outputs))):
+            pictures[_title(i)] = output.pixels
+        if picture.is_color:
+            pictures["real"] = picture.pixels
+        results = []
+        place = Path(tempfile.mkdtemp(dir=folder))
+        suffix = output_suffix(Path(name))
+        if picture.alpha is not None and suffix.lower() in (".jpg", ".jpeg"):
+            suffix = ".png"
+        for i, output in zip(colorizer.outputs, outputs):
+            result = place / f"{Path(name).stem}.G{i}{suffix}"
+            result.write_bytes(encode_picture(output, suffix))
+            results.append(str(result))
+        return comparison_html(pictures, _title(colorizer.outputs[0])), results
+
+    fonts = [[gr.themes.Font(name)] for name in ("sans-serif", "monospace")]
+    theme = gr.themes.Default(font=fonts[0], font_mono=fonts[1])
+    with gr.Blocks(
+        title="SpyncoGan", theme=theme, css=STYLE, analytics_enabled=False, delete_cache=(600, 3600)
+    ) as page:
+        gr.Markdown(
+            "# SpyncoGan\nDrop a picture. A coloured one is turned grey first, and shown as "
+            "*real*. Drag over the large picture to compare; click a small one to compare it."
+        )
+        with gr.Row():
+            with gr.Column(scale=1):
+                upload = gr.File(label="Picture", type="filepath", elem_id="upload")
+                download = gr.File(label="Results", interactive=False, elem_id="download")
+            with gr.Column(scale=3):
+                view = gr.HTML(elem_id="view")
+        upload.change(colorize, upload, [view, download], api_name=False)
+    return page.queue(max_size=16, default_concurrency_limit=1)
+
+
+def launch_demo(
+    colorizer: Colorizer,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    max_megapixels: float = 24,
+    max_megabytes: int = 32,
+) -> None:
+    """Serve the page until interrupted.
+
+    Args:
+        colorizer: With ``output="all"``.
+        host: Address to listen at. Anything but the default lets other computers in.
+        port: Port to listen at.
+        max_megapixels: Larger pictures are refused before they are decoded.
+        max_megabytes: Larger files are refused while they are uploaded.
+    """
+    with tempfile.TemporaryDirectory(prefix="spynco_demo_") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        page = build_demo(colorizer, Path(folder), int(max_megapixels * 1e6))
+        page.launch(
+            server_name=host,
+            server_port=port,
+            max_file_size=max_megabytes * 2**20,
+            allowed_paths=[folder],
+            share=False,
+            show_api=False,
+            quiet=True,
+            app_kwargs=dict(middleware=[Middleware(PolicyMiddleware)]),
+            prevent_thread_lock=True,
+        )
+        print(f"The page is at {page.local_url} (end with Ctrl-C).", flush=True)
+        page.block_thread()

@@ -1,0 +1,230 @@
+"""The colorizer as one file for other programs, ONNX or TorchScript, compared with PyTorch."""
+
+import copy
+import importlib.util
+import io
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spynco_mm.datasets.images import read_image
+from spynco_mm.datasets.photographs import photograph_path
+from spynco_mm.evaluation import write_atomically
+
+from .colorizer import Colorizer
+
+#: Height and width of the real pictures that an exported file is tried on: multiples of the stride,
+#: odd, below the network's minimum, long, one pixel.
+TRIAL_SIZES = ((64, 64), (96, 160), (101, 67), (15, 15), (17, 320), (1, 1))
+#: Images in a batch of each size.
+TRIAL_BATCH = 2
+#: Largest difference from PyTorch, in grey levels of 255, that passes for rounding.
+TOLERANCE = 0.1
+OPSET = 17
+
+
+class ExportError(RuntimeError):
+    """An exported file that cannot be made, or does not do what PyTorch does."""
+
+
+class GrayToColor(nn.Module):
+    """What is exported: N×1×H×W grey in [0, 1] to N×3×H×W RGB in [0, 1], of any N, H and W.
+
+    Pictures are extended by reflection and the results cropped, as a :class:`Colorizer` does, but
+    with tensors for all sizes, so that tracing records the arithmetic. The layers compute their
+    naive way, which other programs have fast operators for.
+    """
+
+    def __init__(self, colorizer: Colorizer):
+        super().__init__()
+        self.generator = copy.deepcopy(colorizer.generator).cpu()
+        for module in self.generator.modules():
+            if hasattr(module, "fast"):
+                module.fast = False
+        self.mean, self.std, self.bgr = colorizer.mean / 255, colorizer.std / 255, colorizer.bgr
+        self.outputs, self.num_outputs = colorizer.outputs, colorizer.num_outputs
+        self.stride = getattr(self.generator, "stride", 4)
+        self.min_size = getattr(self.generator, "min_size", 16)
+
+    def _extend(self, x: Tensor, dim: int) -> Tensor:
+        size = torch.as_tensor(x.shape[dim])
+        one = torch.ones_like(size)
+        strides = torch.div(size + self.stride - 1, self.stride, rounding_mode="floor")
+        padded = torch.maximum(strides * self.stride, self.min_size * one)
+        index = torch.remainder(torch.arange(padded), torch.maximum(2 * size - 2, one))
+        index = torch.minimum(index, 2 * size - 2 - index).clamp_min(0)
+        return x.index_select(dim, index)
+
+    def forward(self, gray: Tensor) -> "tuple[Tensor, ...]":
+        """N×1×H×W in [0, 1] to one N×3×H×W in [0, 1] for each output."""
+        height, width = gray.shape[2], gray.shape[3]
+        x = self._extend(self._extend((gray - self.mean) / self.std, 2), 3)
+        x = torch.cat([x, x, x], 1)
+        if self.num_outputs > 1:
+            pyramid = self.generator(x, num_outputs=max(self.outputs))
+        else:
+            pyramid = self.generator(x)
+            pyramid = [pyramid] if isinstance(pyramid, Tensor) else pyramid
+        colors = []
+        for i in self.outputs:
+            color = pyramid[i - 1][:, :, :height, :width] * self.std + self.mean
+            colors.append((color.flip(1) if self.bgr else color).clamp(0, 1))
+        return tuple(colors)
+
+
+def _trace(module: GrayToColor) -> torch.jit.ScriptModule:
+    # An example that needs neither padding nor cropping: sizes are recorded, not conditions on
+    # them, and all of these fail for the sizes that come out of _extend.
+    example = torch.rand(2, 1, 2 * module.min_size, 3 * module.min_size)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        return torch.jit.trace(module, example, check_trace=False)
+
+
+def _torchscript(module: GrayToColor, path: Path) -> None:
+    buffer = io.BytesIO()
+    torch.jit.save(_trace(module), buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def _run_torchscript(path: Path) -> "Callable[[Tensor], Sequence[Tensor]]":
+    return torch.jit.load(str(path))
+
+
+def _onnx(module: GrayToColor, path: Path) -> None:
+    missing = [n for n in ("onnx", "onnxruntime") if importlib.util.find_spec(n) is None]
+    if missing:
+        raise ExportError(
+            f"Export to ONNX needs {' and '.join(missing)}; pip install -e '.[export]', or export "
+            "to TorchScript."
+        )
+    outputs = [f"color_G{i}" for i in module.outputs]
+    axes = {0: "batch", 2: "height", 3: "width"}
+    buffer = io.BytesIO()
+    example = torch.rand(2, 1, 2 * module.min_size, 3 * module.min_size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module,
+            (example,),
+            buffer,
+            input_names=["gray"],
+            output_names=outputs,
+            dynamic_axes={name: axes for name in ["gray", *outputs]},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+    write_atomically(path, buffer.getvalue())
+
+
+def _run_onnx(path: Path) -> "Callable[[Tensor], Sequence[Tensor]]":
+    import onnx
+    import onnxruntime
+
+    onnx.checker.check_model(str(path), full_check=True)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda gray: [torch.from_numpy(o) for o in session.run(None, {"gray": gray.numpy()})]
+
+
+FORMATS = {".onnx": (_onnx, _run_onnx), ".pt": (_torchscript, _run_torchscript)}
+
+
+def trial_pictures(height: int, width: int) -> Tensor:
+    """Parts of real photographs, grey: N×1×H×W in [0, 1]."""
+    pictures = []
+    for name in ("china", "flower")[:TRIAL_BATCH]:
+        photo = torch.from_numpy(read_image(photograph_path(name))).permute(2, 0, 1)[None].float()
+        gray = photo.mean(1, keepdim=True) / 255
+        scale = max(height / gray.shape[2], width / gray.shape[3])
+        size = [max(round(side * scale), low) for side, low in zip(gray.shape[2:], (height, width))]
+        gray = F.interpolate(gray, size, mode="bilinear", antialias=True).clamp(0, 1)
+        pictures.append(gray[..., :height, :width])
+    return torch.cat(pictures)
+
+
+@torch.no_grad()
+def export_and_compare(colorizer: Colorizer, path: Path) -> dict:
+    """Export, then run the file on real pictures of several sizes and batches.
+
+    Args:
+        colorizer: On any device; its ``outputs`` are exported.
+        path: ``.onnx`` for ONNX, ``.pt`` for TorchScript.
+
+    Returns:
+        ``file``, ``megabytes``, ``max_difference`` and ``rows``, one for each size and output:
+        ``batch``, ``height``, ``width``, ``output``, ``max_difference`` and ``mean_difference``
+        from the :class:`Colorizer`, in grey levels of 255.
+
+    Raises:
+        ExportError: A package is missing, or the file's results differ by more than rounding. It
+            is removed then.
+        ValueError: The format is unknown, or cannot do what the colorizer does.
+    """
+    path = Path(path)
+    if path.suffix not in FORMATS:
+        raise ValueError(f"The name ends in .onnx or .pt, not as '{path}' does.")
+    if colorizer.working_size is not None:
+        raise ValueError("A working size cannot be exported; export without it.")
+    write, load = FORMATS[path.suffix]
+    write(GrayToColor(colorizer).eval(), path)
+    run = load(path)
+    rows = []
+    for height, width in TRIAL_SIZES:
+        for batch in (1, TRIAL_BATCH):
+            gray = trial_pictures(height, width)[:batch]
+            grays = [np.ascontiguousarray(g[0]) for g in (gray * 255).numpy()]
+            wanted = colorizer.colorize_gray(grays, [np.dtype(np.float32)] * batch)
+            for number, (i, got) in enumerate(zip(colorizer.outputs, run(gray))):
+                want = torch.from_numpy(np.stack([outputs[number] for outputs in wanted]))
+                want = want.permute(0, 3, 1, 2)
+                if got.shape != want.shape:
+                    path.unlink()
+                    raise ExportError(
+                        f"{path}: for {batch} picture(s) of {width}×{height} it gives the shape "
+                        f"{tuple(got.shape)} instead of {tuple(want.shape)}; it was removed."
+                    )
+                difference = (got - want).abs() * 255
+                rows.append(
+                    dict(
+                        batch=batch,
+                        height=height,
+                        width=width,
+                        output=f"G{i}",
+                        max_difference=difference.max().item(),
+                        mean_difference=difference.mean().item(),
+                    )
+                )
+    largest = max(row["max_difference"] for row in rows)
+    if not largest <= TOLERANCE:
+        path.unlink()
+        raise ExportError(
+            f"{path}: its results differ from PyTorch's by up to {largest:.3g} grey levels, more "
+            f"than {TOLERANCE}; it was removed."
+        )
+    return dict(
+        file=path.name,
+        megabytes=path.stat().st_size / 1e6,
+        max_difference=largest,
+        torch=str(torch.__version__),
+        rows=rows,
+    )
+
+
+def format_comparison(report: dict) -> str:
+    """The report of :func:`export_and_compare` as a Markdown table."""
+    lines = [
+        "| batch | height | width | output | max. difference | mean difference |",
+        "| ----: | -----: | ----: | ------ | --------------: | --------------: |",
+    ]
+    for row in report["rows"]:
+        lines.append(
+            f"| {row['batch']} | {row['height']} | {row['width']} | {row['output']} "
+            f"| {row['max_difference']:.2e} | {row['mean_difference']:.2e} |"
+        )
+    return "\n".join([*lines, "", "Differences from PyTorch in grey levels, on 0-255."])

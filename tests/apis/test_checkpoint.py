@@ -1,0 +1,287 @@
+"""What a checkpoint may hold, and what happens when a stranger made it."""
+
+import io
+import os
+import time
+import zipfile
+
+import pytest
+import torch
+from mmagic.registry import MODELS
+from mmengine.config import Config
+
+from spynco_mm.apis import CheckpointError, Colorizer, parse_config, read_checkpoint
+from spynco_mm.apis.checkpoint import load_colorization
+
+
+def saved(content, path):
+    torch.save(content, path)
+    return path
+
+
+def with_config(tiny_checkpoint, path, edit):
+    """The checkpoint with another text of its config."""
+    content = torch.load(tiny_checkpoint, weights_only=True)
+    content["meta"]["cfg"] = edit(content["meta"]["cfg"])
+    return saved(content, path)
+
+
+def with_generator(tiny_checkpoint, path, **changes):
+    """The checkpoint with other arguments of its generator."""
+
+    def edit(text):
+        cfg = Config.fromstring(text, ".py")
+        cfg.model.generator.update(changes)
+        return "model = " + repr(cfg.model.to_dict())
+
+    return with_config(tiny_checkpoint, path, edit)
+
+
+# ------------------------------------------------------------------------------------ honest ones
+
+
+def test_a_runners_checkpoint_gives_its_generator(tiny_checkpoint):
+    content = torch.load(tiny_checkpoint, weights_only=True)
+    cfg = Config.fromstring(content["meta"]["cfg"], ".py")
+    model = MODELS.build(cfg.model).eval()
+    model.load_state_dict(content["state_dict"])
+
+    loaded = load_colorization(tiny_checkpoint)
+    image = torch.rand(2, 1, 24, 32) * 2 - 1
+    with torch.no_grad():
+        for ours, theirs in zip(
+            loaded.generator(image.expand(-1, 3, -1, -1)), model.pyramid(image), strict=True
+        ):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+    assert (loaded.mean, loaded.std, loaded.bgr) == (127.5, 127.5, False)
+    assert not any(p.requires_grad for p in loaded.generator.parameters())
+
+
+def test_parsing_gives_what_executing_gives(tiny_checkpoint):
+    text = torch.load(tiny_checkpoint, weights_only=True)["meta"]["cfg"]
+    assert parse_config(text) == Config.fromstring(text, ".py").to_dict()
+    assert parse_config("a = dict(b=-1, **{'c d': (1, [2.5, None])})\nd = {'e': 'f'}") == dict(
+        a={"b": -1, "c d": (1, [2.5, None])}, d={"e": "f"}
+    )
+
+
+def test_mmagics_cyclegan(tmp_path):
+    generator = dict(type="ResnetGenerator", in_channels=3, out_channels=3, base_channels=4)
+    generator.update(num_blocks=1, init_cfg=dict(type="normal", gain=0.02))
+    model = dict(
+        type="CycleGAN",
+        default_domain="color",
+        reachable_domains=["color", "gray"],
+        related_domains=["color", "gray"],
+        generator=generator,
+        discriminator=dict(type="PatchDiscriminator", in_channels=3, base_channels=4),
+        data_preprocessor=dict(type="DataPreprocessor", mean=127.5, std=127.5),
+    )
+    cyclegan = MODELS.build(model).eval()
+    cyclegan.init_weights()
+    content = dict(meta=dict(cfg=f"model = {model}"), state_dict=cyclegan.state_dict())
+    colorize = Colorizer(saved(content, tmp_path / "cyclegan.pth"), device="cpu")
+
+    gray = torch.rand(1, 1, 32, 32)
+    with torch.no_grad():
+        bgr = cyclegan.generators["color"]((gray * 2 - 1).expand(-1, 3, -1, -1))
+    torch.testing.assert_close(colorize(gray), bgr.flip(1) / 2 + 0.5, rtol=0, atol=1e-5)
+    assert colorize.num_outputs == 1
+    with pytest.raises(ValueError, match="working size, or allow more memory"):
+        Colorizer(tmp_path / "cyclegan.pth", device="cpu", memory=1)(torch.rand(1, 64, 64))
+
+
+def test_a_config_of_ones_own_is_executed(tiny_checkpoint, tmp_path):
+    content = torch.load(tiny_checkpoint, weights_only=True)
+    text = content["meta"].pop("cfg")
+    bare = saved(content, tmp_path / "bare.pth")
+    with pytest.raises(CheckpointError, match="no config in it; name the config"):
+        Colorizer(bare)
+    config = tmp_path / "config.py"
+    config.write_text(text + "\nwidth = 2 + 2\nmodel['generator']['base_channels'] = width\n")
+    gray = torch.rand(1, 20, 20)
+    want = Colorizer(tiny_checkpoint, device="cpu")(gray)
+    for given in (config, Config.fromfile(config)):
+        assert torch.equal(Colorizer(given, bare, device="cpu")(gray), want)
+    with pytest.raises(ValueError, match="is a config and has no weights"):
+        Colorizer(config)
+    with pytest.raises(ValueError, match="give the config first"):
+        Colorizer(bare, config)
+
+
+# ---------------------------------------------------------------------------------- not honest ones
+
+
+class Run:
+    """A pickle that runs a command when it is loaded."""
+
+    def __init__(self, command):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+@pytest.mark.parametrize("place", ["state_dict", "meta", "message_hub"])
+def test_a_pickle_is_not_run(tiny_checkpoint, tmp_path, place):
+    content = torch.load(tiny_checkpoint, weights_only=True)
+    content[place] = Run(f"touch {tmp_path}/run")
+    path = saved(content, tmp_path / "evil.pth")
+    with pytest.raises(CheckpointError, match=r"holds more than weights.*posix.system"):
+        Colorizer(path)
+    assert not (tmp_path / "run").exists()
+    torch.load(path, weights_only=False)  # the checkpoint is what it seems
+    assert (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "__import__('os').system('touch {run}')",
+        "model = __import__('os').system('touch {run}')",
+        "model = dict(type=__import__('os').system('touch {run}'))",
+        "model = [open('{run}', 'w') for _ in range(1)]",
+        "model = (lambda: open('{run}', 'w'))()",
+        "model = f\"{{open('{run}', 'w')}}\"",
+        "model = dict(**open('{run}', 'w'))",
+        "model = dict(open('{run}', 'w'))",
+        "model = dict().get(open('{run}', 'w'))",
+        "import os; os.system('touch {run}')",
+        "from os import system\nmodel = system('touch {run}')",
+        "def f(x=open('{run}', 'w')): pass",
+        "class A(metaclass=open('{run}', 'w').close): pass",
+        "model = dict\nmodel.x = open('{run}', 'w')",
+        "dict = open\nmodel = dict('{run}', 'w')",
+        "if open('{run}', 'w'): pass",
+        "model: open('{run}', 'w') = 1",
+    ],
+)
+def test_a_config_is_not_executed(tiny_checkpoint, tmp_path, text):
+    run = tmp_path / "run"
+    path = with_config(
+        tiny_checkpoint, tmp_path / "evil.pth", lambda cfg: cfg + "\n" + text.format(run=run)
+    )
+    with pytest.raises(CheckpointError, match=r"evil.pth: (line \d+ (is no|has an)|it cannot be)"):
+        Colorizer(path)
+    assert not run.exists()
+
+
+def test_nothing_named_in_a_config_is_imported(tiny_checkpoint, tmp_path, monkeypatch):
+    (tmp_path / "evil_module.py").write_text(f"open({str(tmp_path / 'run')!r}, 'w')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    path = with_config(
+        tiny_checkpoint,
+        tmp_path / "evil.pth",
+        lambda cfg: cfg.replace("'spynco_mm'", "'evil_module'"),
+    )
+    assert "evil_module" in torch.load(path, weights_only=True)["meta"]["cfg"]
+    Colorizer(path, device="cpu")(torch.rand(1, 16, 16))
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_named_in_a_config_are_not_loaded(tiny_checkpoint, tmp_path):
+    evil = saved(dict(state_dict=Run(f"touch {tmp_path}/run")), tmp_path / "weights.pth")
+    pretrained = dict(type="Pretrained", checkpoint=str(evil))
+    path = with_generator(tiny_checkpoint, tmp_path / "evil.pth", init_cfg=pretrained)
+    Colorizer(path, device="cpu")(torch.rand(1, 16, 16))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(type="Runner"),
+        dict(type="os.system"),
+        dict(type="mmagic.SpyncoGAN"),
+        dict(type=["SpyncoGenerator"]),
+        dict(norm_cfg=dict(type="StableDiffusion")),
+        dict(consistency=dict(type="ExactConsistency", translation=dict(type="LPIPS"))),
+        dict(consistency=dict(type="SpyncoGAN", generator=dict(type="SpyncoGenerator"))),
+        dict(_scope_="mmengine"),
+        dict(base_channels=10**9),
+        dict(base_channels=1024, num_down=1024, num_outputs=1),
+        dict(base_channels=1024, num_blocks=1024),
+        dict(num_blocks=10**6),
+        dict(num_blocks=1e300),
+        dict(base_channels=float("inf")),
+        dict(stem_kernel=1023, base_channels=1024),
+        dict(consistency=dict(type="ExactConsistency", right_inverse=[[0.1] * 100] * 100)),
+        dict(unknown_argument=1),
+    ],
+)
+def test_only_networks_of_a_sane_size_are_built(tiny_checkpoint, tmp_path, changes):
+    path = with_generator(tiny_checkpoint, tmp_path / "evil.pth", **changes)
+    started = time.perf_counter()
+    with pytest.raises(CheckpointError, match=r"^\S+evil\.pth: "):
+        Colorizer(path)
+    assert time.perf_counter() - started < 20
+
+
+def test_a_model_that_is_no_colorizer(tiny_checkpoint, tmp_path):
+    path = with_config(
+        tiny_checkpoint,
+        tmp_path / "other.pth",
+        lambda cfg: cfg.replace("type='SpyncoGAN'", "type='StyleGAN3'"),
+    )
+    with pytest.raises(CheckpointError, match="of the type 'StyleGAN3', not SpyncoGAN, "):
+        Colorizer(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["model = " + "(" * 5000, "model = " + "[" * 150 + "]" * 150, "a = 1\n" * 300_000, ""]
+)
+def test_a_config_that_is_no_config(tiny_checkpoint, tmp_path, text):
+    path = with_config(tiny_checkpoint, tmp_path / "odd.pth", lambda cfg: text)
+    with pytest.raises(CheckpointError):
+        Colorizer(path)
+
+
+def test_odd_tensors(tiny_checkpoint, tmp_path):
+    name = "generator.residual.0.conv.weight"
+
+    def edited(edit):
+        content = torch.load(tiny_checkpoint, weights_only=True)
+        content["state_dict"][name] = edit(content["state_dict"][name])
+        return saved(content, tmp_path / "odd.pth")
+
+    with pytest.raises(CheckpointError, match="not stored as its shape says"):
+        Colorizer(edited(lambda weight: torch.zeros(1).expand(weight.shape)))
+    with pytest.raises(CheckpointError, match="not stored as its shape says"):
+        Colorizer(edited(lambda weight: weight.to_sparse()))
+    with pytest.raises(CheckpointError, match="not finite: the training had diverged"):
+        Colorizer(edited(lambda weight: weight * float("nan")))
+    with pytest.raises(CheckpointError, match=r"has shape \(5, 16, 3, 3\) in the checkpoint"):
+        Colorizer(edited(lambda weight: weight[:5].clone()))
+    half = Colorizer(edited(lambda weight: weight.half()), device="cpu")
+    assert {p.dtype for p in half.generator.parameters()} == {torch.float32}
+
+
+def test_a_zip_bomb(tiny_checkpoint, tmp_path):
+    path = tmp_path / "bomb.pth"
+    with zipfile.ZipFile(tiny_checkpoint) as old, zipfile.ZipFile(path, "w") as new:
+        for entry in old.infolist():
+            new.writestr(entry.filename, old.read(entry))
+        new.writestr("archive/data/bomb", bytes(50 << 20), zipfile.ZIP_DEFLATED)
+    assert path.stat().st_size < 5 << 20
+    with pytest.raises(CheckpointError, match=r"unpacks to .* more than its own size"):
+        read_checkpoint(path)
+
+
+def test_no_checkpoint_at_all(tmp_path):
+    with pytest.raises(CheckpointError, match="there is no such checkpoint"):
+        Colorizer(tmp_path / "missing.pth")
+    path = tmp_path / "text.pth"
+    path.write_text("hello")
+    with pytest.raises(CheckpointError, match="no checkpoint as torch"):
+        Colorizer(path)
+    legacy = io.BytesIO()
+    torch.save(dict(state_dict={}), legacy, _use_new_zipfile_serialization=False)
+    path.write_bytes(legacy.getvalue())
+    with pytest.raises(CheckpointError, match=r"since torch 1\.6"):
+        Colorizer(path)
+    for content in (torch.zeros(3), dict(weights={}), dict(state_dict={"a": 1})):
+        with pytest.raises(CheckpointError, match="has no 'state_dict' of tensors"):
+            Colorizer(saved(content, path))
+    with pytest.raises(CheckpointError, match=r"no weights under the name generator\.\*"):
+        cfg = "model = dict(type='SpyncoGAN', generator=dict(type='SpyncoGenerator'))"
+        Colorizer(saved(dict(state_dict={"x": torch.zeros(1)}, meta=dict(cfg=cfg)), path))

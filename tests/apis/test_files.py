@@ -1,0 +1,307 @@
+import re
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+from spynco_mm.apis import Colorizer, colorize_files, plan
+from spynco_mm.apis import files as files_module
+from spynco_mm.apis.sheet import ContactSheet
+from spynco_mm.datasets.images import DataError
+
+
+@pytest.fixture(scope="module")
+def colorizer(tiny_checkpoint):
+    return Colorizer(tiny_checkpoint, device="cpu")
+
+
+@pytest.fixture
+def album(tmp_path):
+    """A folder of real pictures: three sizes, one of them coloured, one in a folder below."""
+    folder = tmp_path / "album"
+    (folder / "sub").mkdir(parents=True)
+    camera = data.camera()[::4, ::4]
+    for name, picture in {
+        "a.png": camera[:40],
+        "b.jpg": camera[:40, ::-1],
+        "c.png": camera[:50, :30],
+        "sub/a.png": data.chelsea()[100:140, 100:160],
+    }.items():
+        Image.fromarray(picture).save(folder / name)
+    return folder
+
+
+def names(jobs, out):
+    return {str(job.source.name): [str(f.relative_to(out)) for f in job.files] for job in jobs}
+
+
+def run(colorizer, jobs, **kwargs):
+    return colorize_files(colorizer, jobs, workers=2, progress=False, **kwargs)
+
+
+# ------------------------------------------------------------------------------------- the plan
+
+
+def test_folders_keep_their_structure(album, tmp_path):
+    out = tmp_path / "out"
+    targets = [job.targets[0].relative_to(out).as_posix() for job in plan([str(album)], out)]
+    assert sorted(targets) == ["a.png", "b.jpg", "c.png", "sub/a.png"]
+
+
+def test_files_and_patterns(album, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    jobs = plan([str(album / "sub/a.png"), str(album / "*.jpg")], out)
+    assert names(jobs, out) == {"a.png": ["a.png"], "b.jpg": ["b.jpg"]}
+    deep = plan([f"{album}/**/*.png"], out)
+    assert [j.targets[0].relative_to(out).as_posix() for j in deep] == [
+        "a.png",
+        "c.png",
+        "sub/a.png",
+    ]
+    # A name that looks like a pattern, and a file named twice.
+    (album / "x[1].png").write_bytes((album / "a.png").read_bytes())
+    assert len(plan([f"{album}/x[1].png", f"{album}/x[[]1*.png"], out)) == 1
+    monkeypatch.chdir(album)
+    assert names(plan(["*.jpg", "."], out)[:1], out) == {"b.jpg": ["b.jpg"]}
+
+
+def test_names_of_results(album, tmp_path):
+    out = tmp_path / "out"
+    for name in ("d.gif", "e.BMP", "f.JPG", "no_suffix"):
+        (album / name).touch()
+    inputs = [str(album / n) for n in ("a.png", "d.gif", "e.BMP", "f.JPG", "no_suffix")]
+    assert names(plan(inputs, out), out) == {
+        "a.png": ["a.png"],
+        "d.gif": ["d.png"],
+        "e.BMP": ["e.png"],
+        "f.JPG": ["f.JPG"],
+        "no_suffix": ["no_suffix.png"],
+    }
+    assert names(plan(inputs[:1], out, [1, 2], ".webp", compare=True), out) == {
+        "a.png": ["a.G1.webp", "a.G2.webp", "a.compare.webp"]
+    }
+
+
+def test_results_in_the_folder_are_no_input(album, colorizer):
+    out = album / "out"
+    assert len(run(colorizer, plan([str(album)], out)).done) == 4
+    again = plan([str(album), f"{album}/**/*.png"], out)
+    assert len(again) == 4
+    assert len(run(colorizer, again).skipped) == 4
+    with pytest.raises(DataError, match="all pictures in this folder are results"):
+        plan([str(out / "sub")], out)
+
+
+def test_what_cannot_be_planned(album, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(DataError, match=r"a\.png and .*sub/a\.png would both be written to .*a\.p"):
+        plan([str(album / "a.png"), str(album / "sub/a.png")], out)
+    Image.open(album / "a.png").save(album / "A.tif")
+    with pytest.raises(DataError, match="would both be written to"):
+        plan([str(album)], out, suffix=".png")
+    (album / "A.tif").unlink()
+    Image.open(album / "a.png").save(album / "a.compare.png")
+    with pytest.raises(DataError, match="would both be written to"):
+        plan([str(album)], out, compare=True)
+    with pytest.raises(DataError, match="is the folder of the results as well"):
+        plan([str(album)], album)
+    with pytest.raises(DataError, match=r"a\.png is a source and would be overwritten"):
+        plan([str(album / "a.png")], album)
+    with pytest.raises(DataError, match="no file fits this pattern"):
+        plan([f"{album}/*.webp"], out)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="there is no picture in this folder"):
+        plan([str(tmp_path / "empty")], out)
+
+
+# --------------------------------------------------------------------------------------- the run
+
+
+def test_results_are_the_colorizers(album, tmp_path, colorizer):
+    out = tmp_path / "out"
+    report = run(colorizer, plan([str(album)], out, compare=True))
+    assert (len(report.done), report.skipped, report.failed) == (4, [], {})
+    assert report.megapixels == pytest.approx((2 * 40 * 128 + 50 * 30 + 40 * 60) / 1e6)
+    assert 0 < report.network_seconds < report.seconds
+    assert report.megapixels_per_second == report.megapixels / report.seconds
+    assert report.share_outside_network == 1 - report.network_seconds / report.seconds
+    for job in report.done:
+        result = np.asarray(Image.open(job.targets[0]))
+        compared = np.asarray(Image.open(job.comparison))
+        source = np.asarray(Image.open(job.source).convert("L")).astype(int)
+        width = source.shape[1]
+        assert compared.shape == (source.shape[0], 2 * width, 3)
+        if job.source.suffix == ".png":
+            want = np.asarray(colorizer(job.source))
+            assert abs(result.astype(int) - want).max() <= 1  # another batch, another rounding
+            np.testing.assert_array_equal(compared[:, width:], result)
+            assert abs(compared[:, :width] - source[..., None]).max() <= 1
+
+
+def test_what_is_there_is_left_alone(album, tmp_path, colorizer):
+    out = tmp_path / "out"
+    jobs = plan([str(album)], out)
+    run(colorizer, jobs)
+    (out / "c.png").write_text("mine")
+    (out / "b.jpg").unlink()
+    report = run(colorizer, jobs)
+    assert [job.source.name for job in report.done] == ["b.jpg"]
+    assert len(report.skipped) == 3
+    assert (out / "c.png").read_text() == "mine"
+    assert len(run(colorizer, jobs, overwrite=True).done) == 4
+    assert Image.open(out / "c.png").mode == "RGB"
+    # The comparison is missing, so the job is not done.
+    assert len(run(colorizer, plan([str(album)], out, compare=True)).done) == 4
+
+
+def test_one_bad_file_does_not_stop_the_rest(album, tmp_path, colorizer):
+    out = tmp_path / "out"
+    (album / "text.png").write_text("hello")
+    whole = (album / "b.jpg").read_bytes()
+    (album / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    alpha = np.dstack([data.camera()[:40, :40]] * 4)
+    Image.fromarray(alpha).save(album / "alpha.png")
+    (album / "alpha.png").rename(album / "alpha.jpg")
+    (out / "c.png").mkdir(parents=True)  # a folder where a result should go
+    (out / "c.png/x").touch()
+    jobs = plan([str(album), str(album / "missing.png")], out)
+    report = run(colorizer, jobs, overwrite=True)
+    assert sorted(job.source.name for job in report.done) == ["a.png", "a.png", "b.jpg"]
+    reasons = {job.source.name: reason for job, reason in report.failed.items()}
+    assert list(report.failed) == [job for job in jobs if job in report.failed]
+    patterns = {
+        "text.png": "this is not a picture",
+        "cut.jpg": "the picture cannot be decoded",
+        "alpha.jpg": "JPEG cannot hold its transparency",
+        "c.png": "Is a directory",
+        "missing.png": "there is no such file",
+    }
+    assert reasons.keys() == patterns.keys()
+    for name, pattern in patterns.items():
+        assert re.search(pattern, reasons[name])
+    # No half-written files.
+    assert sorted(p.name for p in out.rglob("*") if p.is_file()) == ["a.png", "a.png", "b.jpg", "x"]
+
+
+def test_a_picture_the_network_cannot_take(album, tmp_path, colorizer, monkeypatch):
+    def colorize_pictures(pictures):
+        if pictures and pictures[0].pixels.shape == (50, 30):
+            raise RuntimeError("out of memory\nTried to allocate")
+        return Colorizer.colorize_pictures(colorizer, pictures)
+
+    monkeypatch.setattr(colorizer, "colorize_pictures", colorize_pictures)
+    report = run(colorizer, plan([str(album)], tmp_path / "out"))
+    assert len(report.done) == 3
+    assert list(report.failed.values()) == ["RuntimeError: out of memory"]
+
+
+def test_keep_color_refuses_colour(album, tmp_path, colorizer):
+    report = run(colorizer, plan([str(album)], tmp_path / "out"), keep_color=True)
+    assert len(report.done) == 3
+    (job,) = report.failed
+    assert job.source == album / "sub/a.png"
+    assert "in colour already" in report.failed[job]
+
+
+def test_pictures_of_one_size_go_together(tmp_path, tiny_checkpoint):
+    for i in range(5):
+        Image.fromarray(data.camera()[i : i + 24, :32]).save(tmp_path / f"{i}.png")
+    Image.fromarray(data.camera()[:32, :24]).save(tmp_path / "other.png")
+    colorizer = Colorizer(tiny_checkpoint, device="cpu", batch_size=4)
+    shapes = []
+    colorizer.generator.register_forward_hook(lambda m, x, y: shapes.append(tuple(x[0].shape)))
+    assert len(run(colorizer, plan([str(tmp_path)], tmp_path / "out")).done) == 6
+    assert shapes == [(4, 3, 24, 32), (1, 3, 24, 32), (1, 3, 32, 24)]
+
+
+def test_reading_and_writing_go_on_while_the_network_computes(album, tmp_path, colorizer):
+    """Every stage takes 0.1 s; one after the other, eight pictures would take 2.4 s."""
+    for i in range(8):
+        Image.fromarray(data.camera()[:20, : 20 + i]).save(tmp_path / f"{i}.png")
+    threads = set()
+
+    def slow(function):
+        def call(*args):
+            threads.add(threading.current_thread().name)
+            time.sleep(0.1)
+            return function(*args)
+
+        return call
+
+    patch = pytest.MonkeyPatch()
+    with patch.context() as context:
+        context.setattr(files_module, "read_picture", slow(files_module.read_picture))
+        context.setattr(files_module, "encode_picture", slow(files_module.encode_picture))
+        context.setattr(colorizer, "colorize_pictures", slow(colorizer.colorize_pictures))
+        jobs = plan([str(tmp_path / f"{i}.png") for i in range(8)], tmp_path / "out")
+        report = run(colorizer, jobs)
+    assert len(report.done) == 8
+    assert len(threads) == 3  # two workers and this one
+    assert report.seconds < 2
+
+
+def test_metadata_and_depth_go_along(tmp_path, colorizer):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x010F] = "Zeiss"
+    deep = data.camera()[:32, :48].astype(np.uint16) * 200 + 13
+    Image.fromarray(deep).save(tmp_path / "deep.png", exif=exif)
+    alpha = np.dstack([data.camera()[:32, :48]] * 2)
+    Image.fromarray(alpha).save(tmp_path / "alpha.png")
+    pages = Image.fromarray(data.camera()[:32, :32])
+    pages.save(tmp_path / "pages.tif", save_all=True, append_images=[pages])
+    out = tmp_path / "out"
+    report = run(colorizer, plan([str(tmp_path)], out))
+    assert not report.failed
+    assert {j.source.name: n for j, n in report.notes.items()} == {
+        "pages.tif": "the first of 2 pages"
+    }
+    result = files_module.read_picture(out / "deep.png")
+    assert result.pixels.dtype == np.uint16
+    assert result.pixels.shape == (48, 32, 3)  # upright
+    gray = result.pixels @ np.array([0.299, 0.587, 0.114])
+    assert abs(gray - np.rot90(deep, -1)).max() <= 0.6
+    assert dict(Image.open(out / "deep.png").getexif()) == {0x010F: "Zeiss"}
+    result = Image.open(out / "alpha.png")
+    assert result.mode == "RGBA"
+    np.testing.assert_array_equal(np.asarray(result)[..., 3], alpha[..., 1])
+
+
+# -------------------------------------------------------------------------------- contact sheet
+
+
+@pytest.mark.parametrize("suffix", [".png", ".html"])
+def test_contact_sheet(album, tmp_path, colorizer, suffix):
+    (album / "text<b>.png").write_text("hello")
+    out = tmp_path / "out"
+    jobs = plan([str(album)], out)
+    run(colorizer, jobs[:2])  # what is there already is on the sheet all the same
+    sheet = ContactSheet(tmp_path / f"sheet{suffix}")
+    report = run(colorizer, jobs, show=sheet.add)
+    assert len(report.skipped) == 2
+    sheet.save(jobs, report)
+    if suffix == ".html":
+        page = (tmp_path / "sheet.html").read_text()
+        assert page.count('<img src="data:image/jpeg;base64,') == 4
+        for job in jobs:
+            assert page.count(f'href="{job.targets[0].relative_to(tmp_path).as_posix()}"') == (
+                job not in report.failed
+            )
+        assert "text&lt;b&gt;.png<br>this is not a picture" in page
+        assert "4 pictures, 1 failed." in page
+    else:
+        pixels = np.asarray(Image.open(tmp_path / "sheet.png")).astype(int)
+        colored = (pixels.max(2) - pixels.min(2) > 8).mean()
+        assert 0.01 < colored < 0.5
+        assert pixels.shape[0] > 2 * 160  # two rows
+
+
+def test_contact_sheets_that_cannot_be(tmp_path):
+    with pytest.raises(ValueError, match=r"is a \.png or \.html file, not 'sheet\.jpg'"):
+        ContactSheet(Path("sheet.jpg"))
+    with pytest.raises(ValueError, match="of 1001 pictures is too large for a PNG"):
+        ContactSheet(tmp_path / "sheet.png").save([None] * 1001, None)

@@ -1,0 +1,138 @@
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+TOOL = Path(__file__).parents[2] / "tools" / "colorize.py"
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tiny_checkpoint):
+    """Run the tool in this process, for speed; gives its exit status and what it printed."""
+
+    def call(*args):
+        monkeypatch.setattr(sys, "argv", [str(TOOL), str(tiny_checkpoint), *map(str, args)])
+        with pytest.raises(SystemExit) as info:
+            runpy.run_path(str(TOOL), run_name="__main__")
+        printed = capsys.readouterr()
+        return info.value.code, printed.out, printed.err
+
+    return call
+
+
+@pytest.fixture
+def album(tmp_path):
+    folder = tmp_path / "album"
+    (folder / "sub").mkdir(parents=True)
+    Image.fromarray(data.camera()[:40, :60]).save(folder / "a.png")
+    Image.fromarray(data.chelsea()[:50, :30]).save(folder / "sub/b.jpg")
+    return folder
+
+
+def test_a_folder(run, album, tmp_path):
+    out = tmp_path / "out"
+    status, printed, errors = run(
+        album, "--out", out, "--device", "cpu", "--compare", "--sheet", out / "sheet.html"
+    )
+    assert status == 0
+    assert "2 done, 0 already there, 0 failed: 0.00 megapixels in" in printed
+    assert "megapixels/s" in printed
+    assert "of the time outside the network" in printed
+    assert "2/2" in errors  # the progress bar
+    files = sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file())
+    names = ["a.compare.png", "a.png", "sheet.html", "sub/b.compare.jpg", "sub/b.jpg"]
+    assert files == names
+    status, printed, _ = run(album, "--out", out)
+    assert status == 0
+    assert "0 done, 2 already there" in printed
+
+
+def test_options_reach_the_colorizer(run, album, tmp_path):
+    out = tmp_path / "out"
+    status, *_ = run(
+        album / "a.png", "--out", out, "--output", "all", "--working-size", 32, "--format", "tif",
+        "--memory", "0.5", "--workers", 1, "--batch-size", 1,
+    )  # fmt: skip
+    assert status == 0
+    assert sorted(p.name for p in out.iterdir()) == ["a.G1.tif", "a.G2.tif", "a.G3.tif"]
+    gray = np.asarray(Image.open(out / "a.G1.tif")) @ np.array([0.299, 0.587, 0.114])
+    assert abs(gray - data.camera()[:40, :60]).max() <= 0.51
+
+
+def test_failures_are_listed_and_make_the_status_1(run, album, tmp_path):
+    (album / "text.png").write_text("hello")
+    status, printed, errors = run(album, "--out", tmp_path / "out", "--keep-color")
+    assert status == 1
+    assert "1 done, 0 already there, 2 failed" in printed
+    last = errors.strip().splitlines()[-2:]
+    assert last == [
+        f"FAILED {album}/sub/b.jpg: it is in colour already; without --keep-color it is turned "
+        "grey first.",
+        f"FAILED {album}/text.png: this is not a picture Pillow can read; remove it.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--output", "4"], "has the outputs 1 to 3"),
+        (["--output", "first"], "--output is a number or 'all', not 'first'"),
+        (["--workers", "0"], "--workers must be at least 1"),
+        (["--memory", "-1"], "--memory must be positive"),
+        (["--working-size", "0"], "working_size must be at least 1"),
+        (["--sheet", "sheet.jpg"], "A contact sheet is a .png or .html file"),
+        (["--config", "missing.py"], "missing.py"),
+        (["nothing/*.png"], "no file fits this pattern"),
+    ],
+)
+def test_mistakes_are_one_sentence(run, album, tmp_path, args, message):
+    status, _, errors = run(album, *args, "--out", tmp_path / "out")
+    assert status == 1
+    assert message in errors
+    assert "Traceback" not in errors
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_sheet_may_not_replace_a_result(run, album, tmp_path):
+    out = tmp_path / "out"
+    status, _, errors = run(album, "--out", out, "--sheet", out / "a.png")
+    assert status == 1
+    assert "is the name of a result as well" in errors
+
+
+MEASURED = """
+import resource, runpy, sys
+sys.argv = sys.argv[1:]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+finally:
+    print("peak:", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+"""
+
+
+def test_24_megapixels_in_little_memory(tiny_checkpoint, tmp_path):
+    """As a user would run it. Untiled, the last features alone would take 1.5 GiB, thrice."""
+    picture = Image.fromarray(data.camera()).resize((6000, 4000))
+    picture.save(tmp_path / "large.png", compress_level=1)
+    command = [sys.executable, "-c", MEASURED, TOOL, tiny_checkpoint, tmp_path / "large.png"]
+    process = subprocess.run(
+        [*map(str, command), "--out", str(tmp_path / "out"), "--memory", "0.1", "--format", "jpg"],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert process.returncode == 0, process.stderr
+    assert "1 done, 0 already there, 0 failed: 24.00 megapixels" in process.stdout
+    peak = float(process.stdout.split("peak:")[1])
+    # Of it, 0.6 GiB are the packages and 0.1 GiB the features at the lowest resolution.
+    assert peak < 1.7
+    with Image.open(tmp_path / "out" / "large.jpg") as result:
+        assert result.size == (6000, 4000)
+        small = np.asarray(result.resize((150, 100), Image.Resampling.BOX))
+    gray = np.asarray(picture.resize((150, 100), Image.Resampling.BOX))
+    assert abs(small @ np.array([0.299, 0.587, 0.114]) - gray).max() < 2

@@ -1,0 +1,113 @@
+"""Colorize pictures: files, folders with what is below them, and patterns.
+
+python tools/colorize.py work_dirs/spynco_demo/epoch_20.pth old.jpg --out colored
+python tools/colorize.py epoch_20.pth album/ 'scans/**/*.tif' --out colored --sheet colored.html
+python tools/colorize.py epoch_20.pth album/ --out colored --working-size 512 --compare
+
+Colour pictures are turned grey first. What is there already is left alone, so an interrupted run
+goes on where it stopped. The exit status is 1 if any picture failed; they are listed at the end.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from spynco_mm.apis import Colorizer
+from spynco_mm.apis.files import colorize_files, plan
+from spynco_mm.apis.pictures import OUTPUT_SUFFIXES
+from spynco_mm.apis.sheet import ContactSheet
+from spynco_mm.engine import launch
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("checkpoint", help="checkpoint file, which carries its config")
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="file, folder or pattern")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="for the results")
+    parser.add_argument("--config", help="config file, instead of the one in the checkpoint")
+    parser.add_argument(
+        "--output", default="1", help="1 (the final output), 2, 3, ..., or all (default: 1)"
+    )
+    parser.add_argument(
+        "--working-size",
+        type=int,
+        metavar="PIXELS",
+        help="colorize a copy whose longer side is reduced to this, and apply its chroma at full "
+        "resolution",
+    )
+    parser.add_argument(
+        "--format",
+        choices=sorted({suffix[1:] for suffix in OUTPUT_SUFFIXES}),
+        help="of the results (default: as the source; PNG where that cannot hold colour)",
+    )
+    parser.add_argument("--compare", action="store_true", help="also write grey | colour")
+    parser.add_argument("--sheet", type=Path, metavar="FILE", help="contact sheet, .html or .png")
+    parser.add_argument("--overwrite", action="store_true", help="do again what is there")
+    parser.add_argument(
+        "--keep-color", action="store_true", help="refuse colour pictures (they count as failed)"
+    )
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: the GPU if there is one)")
+    parser.add_argument("--batch-size", type=int, default=8, help="pictures of one size at once")
+    parser.add_argument("--workers", type=int, help="threads that read and write")
+    parser.add_argument(
+        "--memory",
+        type=float,
+        metavar="GIB",
+        help="for the network's activations; larger pictures are tiled (default: 2 on the CPU)",
+    )
+    return parser.parse_args()
+
+
+def colorize(args: argparse.Namespace) -> int:
+    """Do what the command line says; returns the number of pictures that failed."""
+    if args.workers is not None and args.workers < 1:
+        raise ValueError(f"--workers must be at least 1, got {args.workers}.")
+    if args.memory is not None and args.memory <= 0:
+        raise ValueError(f"--memory must be positive, got {args.memory}.")
+    if args.output != "all" and not args.output.isdigit():
+        raise ValueError(f"--output is a number or 'all', not '{args.output}'.")
+    sheet = ContactSheet(args.sheet) if args.sheet else None
+    colorizer = Colorizer(
+        args.config or args.checkpoint,
+        args.checkpoint if args.config else None,
+        device=args.device,
+        output=args.output if args.output == "all" else int(args.output),
+        working_size=args.working_size,
+        memory=None if args.memory is None else int(args.memory * 2**30),
+        batch_size=args.batch_size,
+    )
+    suffix = f".{args.format}" if args.format else None
+    jobs = plan(args.inputs, args.out, colorizer.outputs, suffix, args.compare)
+    if sheet and any(sheet.path.resolve() in [f.resolve() for f in j.files] for j in jobs):
+        raise ValueError(f"--sheet {args.sheet} is the name of a result as well; change it.")
+    report = colorize_files(
+        colorizer,
+        jobs,
+        workers=args.workers,
+        overwrite=args.overwrite,
+        keep_color=args.keep_color,
+        show=sheet.add if sheet else None,
+    )
+    if sheet:
+        sheet.save(jobs, report)
+    print(
+        f"{len(report.done)} done, {len(report.skipped)} already there, "
+        f"{len(report.failed)} failed: {report.megapixels:.2f} megapixels in {report.seconds:.1f} "
+        f"s, {report.megapixels_per_second:.2f} megapixels/s, "
+        f"{report.share_outside_network:.0%} of the time outside the network."
+    )
+    for job, note in report.notes.items():
+        print(f"{job.source}: {note}")
+    for job, reason in report.failed.items():
+        print(f"FAILED {job.source}: {reason}", file=sys.stderr)
+    return len(report.failed)
+
+
+if __name__ == "__main__":
+    arguments = parse_args()
+    with launch.one_sentence_errors():
+        sys.exit(bool(colorize(arguments)))

@@ -1,0 +1,54 @@
+"""Export a colorizer to ONNX or TorchScript, and compare the file with PyTorch on real pictures.
+
+python tools/export.py work_dirs/spynco_demo/epoch_20.pth colorizer.onnx
+python tools/export.py work_dirs/spynco_demo/epoch_20.pth colorizer.pt --output all
+
+Beside the file, <name>.json tells how far its results are from PyTorch's, at several sizes.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from spynco_mm.apis import Colorizer
+from spynco_mm.apis.export import ExportError, export_and_compare, format_comparison
+from spynco_mm.engine import launch
+from spynco_mm.evaluation import write_atomically
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("checkpoint", help="checkpoint file, which carries its config")
+    parser.add_argument("file", type=Path, help="to write: .onnx for ONNX, .pt for TorchScript")
+    parser.add_argument("--config", help="config file, instead of the one in the checkpoint")
+    parser.add_argument(
+        "--output", default="1", help="1 (the final output), 2, 3, ..., or all (default: 1)"
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    with launch.one_sentence_errors((OSError, ValueError, ExportError)):
+        if args.output != "all" and not args.output.isdigit():
+            raise ValueError(f"--output is a number or 'all', not '{args.output}'.")
+        colorizer = Colorizer(
+            args.config or args.checkpoint,
+            args.checkpoint if args.config else None,
+            device="cpu",
+            output=args.output if args.output == "all" else int(args.output),
+        )
+        report = export_and_compare(colorizer, args.file)
+        text = json.dumps(report, indent=2, allow_nan=False)
+        write_atomically(args.file.with_suffix(f"{args.file.suffix}.json"), (text + "\n").encode())
+        print(format_comparison(report))
+        print(f"{args.file}: {report['megabytes']:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
