@@ -64,6 +64,10 @@ def main() -> None:
     with one_sentence_errors():
         if args.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("--device cuda needs a GPU, and torch sees none; use --device cpu.")
+        if args.precision != "float32" and args.device == "cpu":
+            raise ValueError(
+                f"--precision {args.precision} needs --device cuda: mixed precision is for GPUs."
+            )
         cells = []
         for size in args.sizes:
             for batch in args.batches:
