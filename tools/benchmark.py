@@ -55,6 +55,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--turn-seconds", type=float, default=1.0, help="about the length of a turn"
     )
+    parser.add_argument(
+        "--colorize", metavar="CHECKPOINT", help="also time tools/colorize.py with this model"
+    )
     parser.add_argument("--out", default="work_dirs/benchmark", help="folder for the results")
     return parser.parse_args()
 
@@ -81,6 +84,8 @@ def main() -> None:
                 )
                 cells.append(dict(asdict(cell), models=models))
         results = dict(machine=benchmark.describe_machine(cell), cells=cells)
+        if args.colorize:
+            results["colorize"] = benchmark.measure_colorize(args.colorize, cell, args.rounds)
         table = benchmark.format_table(results)
         out = Path(args.out)
         write_atomically(out / "benchmark.json", json.dumps(results, indent=2).encode())

@@ -388,6 +388,42 @@ def measure(
             worker.stop()
 
 
+def measure_colorize(checkpoint: str, cell: Cell, rounds: int = 3) -> dict:
+    """End-to-end colorization of the embedded photographs, from files to files.
+
+    Args:
+        checkpoint: A trained model.
+        cell: Device and threads; the photographs have sizes of their own.
+        rounds: How often.
+
+    Returns:
+        ``megapixels_per_second`` and ``share_outside_network`` (median, min, max), and
+        ``megapixels`` of one round.
+    """
+    from spynco_mm.apis import Colorizer, colorize_files, plan
+    from spynco_mm.datasets.photographs import PHOTOGRAPHS, photograph_path
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(cell.threads)
+    colorizer = Colorizer(checkpoint, device=cell.device)
+    files = [str(photograph_path(name)) for name in PHOTOGRAPHS]
+    reports = []
+    with TemporaryDirectory() as folder:
+        jobs = plan(files, Path(folder), colorizer.outputs, ".png")
+        for _ in range(rounds + 1):  # the first one warms up
+            reports.append(colorize_files(colorizer, jobs, overwrite=True, progress=False))
+            if reports[-1].failed:
+                raise RuntimeError(f"Colorizing failed: {reports[-1].failed}")
+    torch.set_num_threads(before)
+    return dict(
+        checkpoint=Path(checkpoint).name,
+        parameters=sum(p.numel() for p in colorizer.generator.parameters()),
+        megapixels=reports[0].megapixels,
+        megapixels_per_second=_spread([r.megapixels_per_second for r in reports[1:]]),
+        share_outside_network=_spread([r.share_outside_network for r in reports[1:]]),
+    )
+
+
 def describe_machine(cell: Cell) -> dict:
     """What the numbers of a run depend on."""
     processor = "unknown"
@@ -448,6 +484,16 @@ def format_table(results: dict) -> str:
             total = sum(row["parts"].values())
             shares = " | ".join(f"{row['parts'][part] / total:.0%}" for part in PARTS)
             lines.append(f"| {cell['size']} | {cell['batch']} | {name} | {shares} |")
+    if "colorize" in results:
+        row = results["colorize"]
+        lines += [
+            "",
+            f"Colorize, {row['parameters'] / 1e6:.3f} M parameters, {row['megapixels']:.2f} "
+            "megapixels of photographs from files to files: "
+            f"{_range(row['megapixels_per_second'], 1, '.2f')} megapixels per second, "
+            f"{_range(row['share_outside_network'], 100, '.0f')} % of the time outside "
+            "the network.",
+        ]
     return "\n".join(lines)
 
 

@@ -2,7 +2,11 @@
 
 import pytest
 import torch
+from mmagic.registry import MODELS
+from mmengine.config import Config
 
+from spynco_mm.datasets import read_image
+from spynco_mm.datasets.photographs import PHOTOGRAPHS, photograph_path
 from spynco_mm.engine import benchmark
 from spynco_mm.visualization import benchmark_chart
 
@@ -65,8 +69,39 @@ def test_table():
     time = "2000.0 (1000.0 to 4000.0) | 2.00 (1.00 to 4.00)"
     assert lines[2] == f"| 32 | 4 | a | {time} | {time} | 7 | 1.500 | 3.0 | 25% |"
     assert lines[-1] == "| 32 | 4 | b | 10% | 20% | 30% | 40% | 0% | 0% |"
+    colorize = dict(
+        parameters=2_000_000,
+        megapixels=3.5,
+        megapixels_per_second=dict(median=2.0, min=1.0, max=4.0),
+        share_outside_network=dict(median=0.25, min=0.1, max=0.5),
+    )
+    last = benchmark.format_table({**results(), "colorize": colorize}).splitlines()[-1]
+    assert "2.000 M parameters, 3.50 megapixels" in last
+    assert "2.00 (1.00 to 4.00) megapixels per second, 25 (10 to 50) % of the time outside" in last
     widths = {line.count("|") for line in lines[:4]}, {line.count("|") for line in lines[-4:]}
     assert widths == ({12}, {10})
+
+
+def test_colorizing_the_photographs(tmp_path):
+    """Megapixels from files to files, with a generator that is next to nothing."""
+    model = dict(
+        type="SpyncoGAN",
+        generator=dict(type="SpyncoGenerator", base_channels=2, num_blocks=1),
+        data_preprocessor=dict(
+            type="DataPreprocessor", mean=127.5, std=127.5, output_channel_order="RGB"
+        ),
+    )
+    network = MODELS.build(model)
+    text = Config(dict(model=model)).pretty_text
+    checkpoint = tmp_path / "small.pth"
+    torch.save(dict(meta=dict(cfg=text), state_dict=network.state_dict()), checkpoint)
+    cell = benchmark.Cell(32, 1, threads=torch.get_num_threads())
+    row = benchmark.measure_colorize(str(checkpoint), cell, rounds=1)
+    sizes = [read_image(photograph_path(name)).shape[:2] for name in PHOTOGRAPHS]
+    assert row["megapixels"] == pytest.approx(sum(h * w for h, w in sizes) / 1e6)
+    assert row["megapixels_per_second"]["median"] > 0
+    assert 0 < row["share_outside_network"]["median"] < 1
+    assert row["parameters"] == sum(p.numel() for p in network.generator.parameters())
 
 
 def test_chart():
