@@ -193,11 +193,15 @@ class Run:
 
     def _watch(self, command: list, bar: tqdm) -> None:
         log = self.folder / "train.log"
-        # The environment's Python, so that dist_train.sh takes the same.
+        environment = {**os.environ, "PYTHON": sys.executable}  # for dist_train.sh
         with (
             open(log, "a") as file,
             subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+                command,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env=environment,
             ) as process,
         ):
             last = []

@@ -33,7 +33,7 @@ def epoch_grid(samples: "dict[int, Sequence[Union[dict, DataSample]]]") -> Figur
         squeeze=False,
         gridspec_kw=dict(
             width_ratios=[0.4, *[1] * n] * len(images[0]),
-            wspace=0.05, hspace=0.05, left=0.01, right=0.99, top=0.95, bottom=0.01,
+            wspace=0.05, hspace=0.05, left=0.01, right=0.99, top=0.95, bottom=0.03,
         ),
     )  # fmt: skip
     for axes in grid.flat:
@@ -50,6 +50,6 @@ def epoch_grid(samples: "dict[int, Sequence[Union[dict, DataSample]]]") -> Figur
                 column.imshow(to_rgb(output), interpolation="nearest")
     for column in range(n):
         for i in range(len(images[0])):
-            axes = grid[1, i * (n + 1) + 1 + column]
-            axes.set_title(f"$G_{n - column}$", fontsize=7, pad=1)
+            axes = grid[-1, i * (n + 1) + 1 + column]
+            axes.set_title(f"$G_{n - column}$", fontsize=7, y=-0.22)
     return figure
