@@ -2,7 +2,7 @@
 _base_ = [
     "./_base_/models/colcycle.py",
     "./_base_/datasets/demo.py",
-    "./_base_/schedules/cyclegan_20e.py",
+    "./_base_/schedules/cyclegan_10e.py",
     "./_base_/default_runtime.py",
 ]
 

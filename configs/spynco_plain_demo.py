@@ -2,7 +2,7 @@
 _base_ = [
     "./_base_/models/spyncogan.py",
     "./_base_/datasets/demo.py",
-    "./_base_/schedules/adam_20e.py",
+    "./_base_/schedules/adam_10e.py",
     "./_base_/default_runtime.py",
 ]
 

@@ -1,8 +1,8 @@
 """Colorize pictures: files, folders with what is below them, and patterns.
 
-python tools/colorize.py work_dirs/spynco_demo/epoch_20.pth old.jpg --out colored
-python tools/colorize.py epoch_20.pth album/ 'scans/**/*.tif' --out colored --sheet colored.html
-python tools/colorize.py epoch_20.pth album/ --out colored --working-size 512 --compare
+python tools/colorize.py work_dirs/spynco_demo/epoch_10.pth old.jpg --out colored
+python tools/colorize.py epoch_10.pth album/ 'scans/**/*.tif' --out colored --sheet colored.html
+python tools/colorize.py epoch_10.pth album/ --out colored --working-size 512 --compare
 
 Colour pictures are turned grey first. What is there already is left alone, so an interrupted run
 goes on where it stopped. The exit status is 1 if any picture failed; they are listed at the end.

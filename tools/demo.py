@@ -1,6 +1,6 @@
 """A page in the browser: drop a picture, see what every output of the pyramid makes of it.
 
-python tools/demo.py work_dirs/spynco_demo/epoch_20.pth
+python tools/demo.py work_dirs/spynco_demo/epoch_10.pth
 
 Needs gradio: pip install -e '.[demo]'. Only this computer can reach the page unless --host says
 otherwise; the page loads nothing from elsewhere.

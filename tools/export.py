@@ -1,7 +1,7 @@
 """Export a colorizer to ONNX or TorchScript, and compare the file with PyTorch on real pictures.
 
-python tools/export.py work_dirs/spynco_demo/epoch_20.pth colorizer.onnx
-python tools/export.py work_dirs/spynco_demo/epoch_20.pth colorizer.pt --output all
+python tools/export.py work_dirs/spynco_demo/epoch_10.pth colorizer.onnx
+python tools/export.py work_dirs/spynco_demo/epoch_10.pth colorizer.pt --output all
 
 Beside the file, <name>.json tells how far its results are from PyTorch's, at several sizes.
 """

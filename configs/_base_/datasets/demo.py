@@ -3,7 +3,7 @@ _base_ = ["./colorization.py"]
 
 dataset = dict(type="EmbeddedPhotographs", crop_size=32, short_side=128)
 train_dataloader = dict(
-    batch_size=8,
+    batch_size=4,
     num_workers=0,
     persistent_workers=False,
     dataset=dict(crops_per_photo=80, **dataset),

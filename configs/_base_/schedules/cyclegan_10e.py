@@ -1,5 +1,5 @@
 # SpyncoGan's optimizers and schedule, under the names of mmagic's CycleGAN.
-_base_ = ["./adam_20e.py"]
+_base_ = ["./adam_10e.py"]
 
 optim_wrapper = dict(
     _delete_=True,
