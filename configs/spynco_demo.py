@@ -3,7 +3,7 @@
 _base_ = [
     "./_base_/models/spyncogan_exact.py",
     "./_base_/datasets/demo.py",
-    "./_base_/schedules/adam_100e.py",
+    "./_base_/schedules/adam_20e.py",
     "./_base_/default_runtime.py",
 ]
 
@@ -11,15 +11,3 @@ model = dict(
     generator=dict(base_channels=24),
     discriminator=dict(channels=(24, 48, 96, 192)),
 )
-train_cfg = dict(max_epochs=20, val_interval=5)
-param_scheduler = [
-    dict(
-        type="LinearLR",
-        start_factor=1.0,
-        end_factor=0.0,
-        begin=10,
-        end=20,
-        by_epoch=True,
-        convert_to_iter_based=True,
-    )
-]

@@ -3,13 +3,18 @@
 In a config: ``custom_imports = dict(imports=["spynco_mm"], allow_failed_imports=False)``.
 """
 
+import warnings
+
 from . import compat
 from .version import __version__
 
 compat.check_versions()
 compat.before_mmagic()
 
-import mmagic.models  # noqa: F401
+with warnings.catch_warnings():
+    # About what mmagic's dependencies do, which no user of this package can change.
+    warnings.simplefilter("ignore", FutureWarning)
+    import mmagic.models  # noqa: F401
 
 compat.after_mmagic()
 

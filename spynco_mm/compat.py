@@ -61,14 +61,20 @@ def alias_numpy_bool8() -> bool:
 class _MissingOps(types.ModuleType):
     """Stands for ``mmcv._ext``: every operator is there by name and says why it cannot run."""
 
+    @staticmethod
+    def get_compiler_version() -> str:
+        return "n/a"  # as mmcv-lite reports to collect_env
+
+    get_compiling_cuda_version = get_compiler_version
+
     def __getattr__(self, name: str):
         if name.startswith("__"):
             raise AttributeError(name)
 
         def missing(*args, **kwargs):
             raise RuntimeError(
-                f"mmcv.ops needs the compiled operator '{name}', but this mmcv has no "
-                "compiled operators; install the full mmcv that matches your torch and CUDA."
+                f"mmcv.ops needs the compiled operator '{name}', but those of this mmcv are "
+                "missing or do not load; install the full mmcv that matches your torch and CUDA."
             )
 
         return missing
@@ -78,12 +84,14 @@ def stub_mmcv_ops() -> bool:
     """Let ``import mmagic`` succeed with mmcv-lite, or an mmcv whose operators do not load.
 
     mmagic imports ``mmcv.ops`` at start-up, though no translation model calls a compiled operator
-    (https://github.com/open-mmlab/mmagic/issues/2040). With full mmcv nothing is done. Can go when
-    mmagic imports its operators lazily.
+    (https://github.com/open-mmlab/mmagic/issues/2040). With a full mmcv that works nothing is done.
+    Can go when mmagic imports its operators lazily.
     """
-    if "mmcv._ext" in sys.modules:
-        return False
-    if importlib.util.find_spec("mmcv._ext") is not None:
+    try:
+        importlib.import_module("mmcv._ext")
+    except ImportError:
+        pass
+    else:
         return False
     stub = _MissingOps("mmcv._ext")
     # pkgutil.find_loader, which mmcv uses to look for its operators, needs a spec.

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from mmengine.config import DictAction
 from mmengine.runner import Runner
 
-from spynco_mm.engine import launch
+from spynco_mm.engine import check_checkpoint, launch
 
 
 def parse_args() -> argparse.Namespace:
@@ -42,8 +42,7 @@ def main() -> None:
     args = parse_args()
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     with launch.one_sentence_errors():
-        if not os.path.isfile(args.checkpoint):
-            raise FileNotFoundError(f"There is no checkpoint '{args.checkpoint}'.")
+        check_checkpoint(args.checkpoint)
         cfg = launch.load_config(args.config, args.work_dir, args.cfg_options, args.launcher)
         cfg.load_from = args.checkpoint
         Runner.from_cfg(cfg).test()

@@ -21,12 +21,23 @@ run_distributed() {
     else
         export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
     fi
+    export MKL_NUM_THREADS="${MKL_NUM_THREADS:-$OMP_NUM_THREADS}"
     local meeting=(--standalone)
     if [ "${NNODES:-1}" -gt 1 ] || [ -n "${PORT:-}" ]; then
         meeting=(--node_rank="${NODE_RANK:-0}" --master_addr="${MASTER_ADDR:-127.0.0.1}"
             --master_port="${PORT:-29500}")
     fi
-    exec "$PYTHON" -m torch.distributed.run --nnodes="${NNODES:-1}" \
+    # torchrun itself, which would end with forty lines of its own below what a process had to say.
+    exec "$PYTHON" -c '
+import sys
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.run import main
+try:
+    main()
+except ChildFailedError as error:
+    rank, failure = error.get_first_failure()
+    sys.exit(f"Process {rank} ended with exit code {failure.exitcode}, so the run was stopped.")
+' --nnodes="${NNODES:-1}" \
         --nproc_per_node="$PROCESSES" "${meeting[@]}" \
         "$ROOT/tools/$script" "$@" --launcher pytorch
 }

@@ -69,7 +69,9 @@ def main() -> None:
             cfg.setdefault("randomness", {})["seed"] = args.seed
         if args.deterministic:
             cfg.setdefault("randomness", {})["deterministic"] = True
-        Runner.from_cfg(cfg).train()
+        runner = Runner.from_cfg(cfg)
+        launch.check_train_data(runner)
+        runner.train()
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ custom_hooks = [
     dict(type="LossHook"),
     dict(type="ExactResumeHook"),
     dict(type="ColorizationReportHook"),
+    dict(type="HistoryHook"),
 ]
 log_processor = dict(type="LogProcessor", window_size=50, by_epoch=True)
 log_level = "INFO"
@@ -40,7 +41,8 @@ model_wrapper_cfg = dict(
     find_unused_parameters=False,
 )
 
-# For TensorBoard: vis_backends = [dict(type="TensorboardVisBackend")]
+# For TensorBoard: vis_backends = [dict(type="TensorboardVisBackend")], or on the command line
+# --cfg-options visualizer.vis_backends.0.type=TensorboardVisBackend
 vis_backends = [dict(type="VisBackend")]
 visualizer = dict(type="Visualizer", vis_backends=vis_backends)
 

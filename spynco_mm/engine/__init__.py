@@ -1,4 +1,10 @@
-from .checkpoint import AtomicLocalBackend, ExactResumeHook, latest_checkpoint
+from .checkpoint import (
+    AtomicLocalBackend,
+    ExactResumeHook,
+    check_checkpoint,
+    latest_checkpoint,
+)
+from .history_hook import HistoryHook, read_history
 from .loss_hook import LossHook
 from .report_hook import ColorizationReportHook
 
@@ -6,6 +12,9 @@ __all__ = [
     "AtomicLocalBackend",
     "ColorizationReportHook",
     "ExactResumeHook",
+    "HistoryHook",
     "LossHook",
+    "check_checkpoint",
     "latest_checkpoint",
+    "read_history",
 ]

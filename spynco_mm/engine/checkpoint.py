@@ -1,7 +1,8 @@
 """Checkpoints that survive a kill, continue a run exactly, and say so when they do not fit."""
 
-import os
+import pickle
 import random
+import re
 from pathlib import Path
 from typing import Optional, Union
 
@@ -10,10 +11,12 @@ import torch
 from mmagic.registry import HOOKS
 from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.fileio import LocalBackend, register_backend
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import get_state_dict, weights_to_cpu
+
+from spynco_mm.evaluation import write_atomically
 
 
 class AtomicLocalBackend(LocalBackend):
@@ -23,14 +26,8 @@ class AtomicLocalBackend(LocalBackend):
     """
 
     def put(self, obj: bytes, filepath: Union[str, Path]) -> None:
-        path = Path(filepath)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        with open(part, "wb") as file:
-            file.write(obj)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        """Write a file, whole or not at all."""
+        write_atomically(filepath, obj)
 
 
 register_backend("atomic", AtomicLocalBackend)
@@ -51,6 +48,38 @@ def latest_checkpoint(work_dir: Union[str, Path]) -> Optional[str]:
     return max(found)[1] if found else None
 
 
+def check_checkpoint(path: Union[str, Path]) -> None:
+    """Read a checkpoint once before anything is built on it.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is broken, or holds something other than numbers and text, which could run
+            code when it is loaded. Before torch 2.6 neither can be told from what mmengine writes.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There is no checkpoint '{path}'.")
+    if torch.__version__ < torch.torch_version.TorchVersion("2.6"):
+        # It cannot be told what else mmengine's files hold (see compat.allow_mmengine_checkpoints).
+        return
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except PermissionError:
+        raise
+    except (RuntimeError, EOFError, KeyError, OSError, pickle.UnpicklingError) as error:
+        stranger = re.search(r"GLOBAL (\S+)", str(error))
+        reason = (
+            f"it refers to {stranger[1]}, which is neither numbers nor text"
+            if stranger
+            else "it is cut off or not a checkpoint"
+        )
+        raise ValueError(f"{path} cannot be loaded: {reason}; use another one.") from error
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"{path} holds a {type(content).__name__} instead of a dict of weights; use another "
+            "checkpoint."
+        )
+
+
 def _image_buffers(model: torch.nn.Module) -> list:
     """The image pools of a SpyncoGAN (a list) or a CycleGAN (a dict), in a fixed order."""
     buffers = getattr(model, "image_buffers", [])
@@ -63,9 +92,10 @@ class ExactResumeHook(Hook):
 
     Every epoch starts from random states of its own, derived from the run's seed, the epoch and the
     process; so an interrupted epoch is repeated with the same draws, whatever happened before it.
-    Image pools, of all processes, are part of the checkpoint beside what mmengine saves (weights,
-    optimizers, schedulers, log history). A checkpoint that does not fit the model is refused, with
-    the layers that differ.
+    Image pools, of all processes, and the sampler's seed are part of the checkpoint beside what
+    mmengine saves (weights, optimizers, schedulers, log history). A checkpoint that does not fit
+    the model is refused, with the layers that differ; one without optimizers cannot be resumed.
+    Checkpoints have to be written by epoch.
 
     Works for any model that keeps mmagic's ``GANImageBuffer`` in ``image_buffers``.
     """
@@ -77,8 +107,21 @@ class ExactResumeHook(Hook):
         self._pools = None
         self._loaded = None
 
+    def before_run(self, runner: Runner) -> None:
+        """Refuse checkpoints in the middle of an epoch, which could not be exact."""
+        if any(isinstance(hook, CheckpointHook) and not hook.by_epoch for hook in runner.hooks):
+            raise ValueError(
+                "ExactResumeHook resumes at the start of an epoch, but the CheckpointHook of this "
+                "config has by_epoch=False; set it to True, or leave ExactResumeHook out."
+            )
+
     def before_train(self, runner: Runner) -> None:
         """Fill the pools of a resumed run."""
+        if runner.max_epochs is not None and runner.epoch >= runner.max_epochs:
+            runner.logger.info(
+                f"Nothing is left to train: the checkpoint is of epoch {runner.epoch} of "
+                f"{runner.max_epochs}. A larger train_cfg.max_epochs goes on."
+            )
         if self._loaded is None or runner.iter == 0:
             return
         if len(self._loaded) != get_world_size():
@@ -125,16 +168,28 @@ class ExactResumeHook(Hook):
                 [pool if isinstance(pool, list) else pool.cpu() for pool in pools]
                 for pools in self._pools
             ]
+            checkpoint["sampler_seed"] = getattr(runner.train_dataloader.sampler, "seed", None)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Refuse a checkpoint that does not fit; keep its pools for a resumed run."""
-        message = describe_mismatch(get_state_dict(self._model(runner)), checkpoint["state_dict"])
+        """Refuse a checkpoint that does not fit; take over its sampler and pools to resume."""
+        weights = checkpoint.get("state_dict", checkpoint)
+        message = describe_mismatch(get_state_dict(self._model(runner)), weights)
         if message:
             raise ValueError(
                 f"The checkpoint does not fit the model of this config: {message}; use the config "
                 "it was trained with."
             )
+        if not runner._resume:
+            return
+        if "optimizer" not in checkpoint:
+            raise ValueError(
+                f"{runner._load_from} holds weights only, so no run can be resumed from it; resume "
+                "from an epoch_*.pth, or start a new run with --cfg-options load_from=..."
+            )
         self._loaded = checkpoint.get("image_buffers")
+        if checkpoint.get("sampler_seed") is not None:
+            # The sampler was built before the checkpoint was read, from the seed of this config.
+            runner.train_dataloader.sampler.seed = checkpoint["sampler_seed"]
 
     @staticmethod
     def _model(runner: Runner) -> torch.nn.Module:

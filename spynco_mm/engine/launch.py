@@ -1,18 +1,26 @@
 """What a launch needs between the command line and mmengine's Runner."""
 
+import inspect
 import os
 import os.path as osp
+import re
 import sys
-from collections.abc import Sequence
+import time
+import warnings
 from contextlib import contextmanager
 from typing import Optional
 
 import torch
 import torch.distributed
 from mmengine.config import Config
+from mmengine.runner import Runner
 
 from .. import compat
-from .checkpoint import latest_checkpoint
+from .checkpoint import check_checkpoint, latest_checkpoint
+
+#: What a run reads of a config, beside the arguments of ``Runner``. All else in our configs has a
+#: name only to be used inside of them.
+READ = {"model_wrapper_cfg", "find_unused_parameters", "sync_bn", "compile", "test_pipeline"}
 
 
 def load_config(
@@ -28,17 +36,50 @@ def load_config(
         work_dir: Folder of the run; None for the config's, or ``work_dirs/<name of the config>``.
         cfg_options: Dotted keys and values that override the config's.
         launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
+
+    Raises:
+        OSError, ValueError: The config is not there, or an option would have no effect.
     """
     if not osp.isfile(path):
         raise FileNotFoundError(f"There is no config '{path}'; name one of configs/*.py.")
-    cfg = Config.fromfile(path)
-    if cfg_options:
-        cfg.merge_from_dict(cfg_options)
+    try:
+        cfg = Config.fromfile(path)
+    except SyntaxError as error:
+        raise ValueError(f"{path}, or a config that it inherits, is no Python: {error}.") from error
+    _override(cfg, cfg_options or {})
     cfg.launcher = launcher
-    cfg.work_dir = work_dir or cfg.get("work_dir") or osp.join("work_dirs", osp.basename(path)[:-3])
+    name = osp.splitext(osp.basename(path))[0]
+    cfg.work_dir = work_dir or cfg.get("work_dir") or osp.join("work_dirs", name)
+    if cfg.get("load_from") and "://" not in cfg.load_from:
+        check_checkpoint(cfg.load_from)
     if launcher != "none":
+        # Once per process and network, about an argument that mmengine passes on.
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
         _without_gpu(cfg)
     return cfg
+
+
+def _override(cfg: Config, options: dict) -> None:
+    """``--cfg-options``, where a key that nothing reads is an error.
+
+    Below the first level, what receives the setting refuses an unknown one by itself. On the first,
+    a misspelt name, or one that a config has used already to build its settings, changes nothing.
+    """
+    read = (READ | set(inspect.signature(Runner).parameters)) - {"cfg", "launcher"}
+    for key in options:
+        first = key.partition(".")[0]
+        if first == "dataset":
+            places = ", ".join(f"{split}_dataloader.{key}" for split in ("train", "val", "test"))
+            raise ValueError(f"--cfg-options: no run reads '{key}'; name {places}.")
+        if first not in read:
+            raise ValueError(
+                f"--cfg-options: no run reads '{key}'; settings start with one of "
+                f"{', '.join(sorted(read & set(cfg)))}."
+            )
+    try:
+        cfg.merge_from_dict(options)
+    except (KeyError, TypeError, AssertionError) as error:
+        raise ValueError(f"--cfg-options {' '.join(options)}: {error.args[0]}") from error
 
 
 def _without_gpu(cfg: Config) -> None:
@@ -100,26 +141,52 @@ def resume_from(cfg: Config, checkpoint: str) -> None:
         if checkpoint is None:
             print(f"No checkpoint in {cfg.work_dir} yet: starting from the beginning.")
             return
-    elif not osp.isfile(checkpoint):
-        raise FileNotFoundError(f"There is no checkpoint '{checkpoint}' to resume from.")
+    check_checkpoint(checkpoint)
     cfg.resume = True
     cfg.load_from = checkpoint
 
 
+def check_train_data(runner: Runner) -> None:
+    """Refuse a data set too small for one batch, which would be trained on for no iteration.
+
+    Raises:
+        ValueError: There is no batch.
+    """
+    loader = runner.train_dataloader
+    if not len(loader):
+        raise ValueError(
+            f"The training set has {len(loader.dataset)} images, {len(loader.sampler)} of them for "
+            f"each of {runner.world_size} process(es), which is less than one batch of "
+            f"{loader.batch_size}; lower train_dataloader.batch_size."
+        )
+
+
+#: Mistakes in a config that mmengine finds while it builds; other errors of these types are bugs.
+CONFIG_MISTAKES = r"unexpected keyword argument|missing \d+ required|is not in the .* registry"
+
+
 @contextmanager
-def one_sentence_errors(expected: Sequence[type] = (OSError, ValueError, FloatingPointError)):
+def one_sentence_errors():
     """Let a tool end with the sentence of an expected error, without its traceback.
 
-    ``SPYNCO_TRACEBACK=1`` in the environment shows the traceback.
+    In a distributed run the first process speaks for all that fail alike. ``SPYNCO_TRACEBACK=1`` in
+    the environment shows the traceback.
     """
     try:
         yield
-    except tuple(expected) as error:
-        if os.environ.get("SPYNCO_TRACEBACK") == "1":
+    except (OSError, ValueError, FloatingPointError, TypeError, KeyError) as error:
+        sentence = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+        mistake = not isinstance(error, (TypeError, KeyError)) or re.search(
+            CONFIG_MISTAKES, sentence
+        )
+        if os.environ.get("SPYNCO_TRACEBACK") == "1" or not mistake:
             raise
+        if int(os.environ.get("RANK", 0)):
+            # The launcher ends this process meanwhile if rank 0 failed as well.
+            time.sleep(5)
         sys.stdout.flush()
-        print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
-        print("(SPYNCO_TRACEBACK=1 shows where this came from.)", file=sys.stderr)
+        print(f"\n{type(error).__name__}: {sentence}", file=sys.stderr)
+        print("(SPYNCO_TRACEBACK=1 shows where this came from.)", file=sys.stderr, flush=True)
         # At once: waiting for other processes of the run would hide the sentence.
         os._exit(1) if torch.distributed.is_initialized() else sys.exit(1)
     compat.leave_gloo()

@@ -84,11 +84,16 @@ class ColorizationMetric(BaseSampleWiseMetric):
         gt_key: Name of the real colour image.
         gray_key: Name of the grey input.
         window: ``'uniform'``, scikit-image's default for SSIM, or ``'gaussian'``.
+        per_photograph: Keep the mean scores of each photograph in ``photographs``, for intervals:
+            crops of one photograph are not independent. A sample's ``photo`` names it, or else its
+            ``img_path``.
         collect_device: ``'cpu'`` or ``'gpu'``, where processes exchange their scores.
         prefix: Put before the names, as ``{prefix}/G1/MSE``.
     """
 
     metric = "colorization"
+    # Empty rather than None, about which mmengine would warn.
+    default_prefix = ""
 
     def __init__(
         self,
@@ -96,6 +101,7 @@ class ColorizationMetric(BaseSampleWiseMetric):
         gt_key: str = "img_color",
         gray_key: str = "img_gray",
         window: str = "uniform",
+        per_photograph: bool = False,
         collect_device: str = "cpu",
         prefix: Optional[str] = None,
     ) -> None:
@@ -109,6 +115,8 @@ class ColorizationMetric(BaseSampleWiseMetric):
         )
         self.gray_key = gray_key
         self.window = window
+        self.per_photograph = per_photograph
+        self.photographs: dict[str, dict[str, float]] = {}
         self.num_images = 0
 
     @property
@@ -154,7 +162,9 @@ class ColorizationMetric(BaseSampleWiseMetric):
             rows = [gray, *outputs.clamp(0, DATA_RANGE).unbind(1)]
             table = torch.stack([self._score(row, real) for row in rows], dim=1)  # [n, rows, 3]
             for index, score in zip(indices, table.tolist()):
-                scores[index] = score
+                sample = data_samples[index]
+                photo = self.per_photograph and str(sample.get("photo") or sample["img_path"])
+                scores[index] = photo, score
         # One entry per image and in order: so mmengine can drop the repeats that a distributed
         # sampler adds.
         self.results.extend(scores)
@@ -174,7 +184,7 @@ class ColorizationMetric(BaseSampleWiseMetric):
         """Mean over the images.
 
         Args:
-            results: Per image the scores of every row.
+            results: Per image its photograph and the scores of every row.
 
         Returns:
             Flat names to numbers.
@@ -185,6 +195,15 @@ class ColorizationMetric(BaseSampleWiseMetric):
         if not results:
             raise ValueError("ColorizationMetric: there is no image to evaluate.")
         self.num_images = len(results)
+        photographs = defaultdict(list)
+        if self.per_photograph:
+            for photo, scores in results:
+                photographs[photo].append(scores)
+        self.photographs = {photo: self._mean(rows) for photo, rows in photographs.items()}
+        return self._mean([scores for _, scores in results])
+
+    @staticmethod
+    def _mean(results: list) -> dict[str, float]:
         means = torch.tensor(results, dtype=torch.float64).mean(dim=0).tolist()
         names = ["gray", *(f"G{i}" for i in range(1, len(means)))]
         return {

@@ -1,4 +1,4 @@
-"""Result files that are either the old one or the new one, whole."""
+"""Files that are either the old one or the new one, whole."""
 
 import os
 from pathlib import Path
@@ -14,11 +14,14 @@ def write_atomically(path: Union[str, Path], data: bytes) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder, because a rename is atomic only within one file system; not by tempfile,
-    # whose files only their owner can read.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # In the same folder, because a rename is atomic only within one file system. Always of the same
+    # name, so that what a killed process left is overwritten rather than kept for ever.
+    part = path.with_name(path.name + ".part")
     try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
+        with open(part, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)

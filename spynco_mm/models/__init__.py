@@ -1,3 +1,5 @@
+from .classifiers import ImageClassifier
+from .colcycle import ColCycleGenerator
 from .discriminator import SpyncoDiscriminator
 from .generator import SpyncoGenerator
 from .losses import ContoursLoss, OSPLoss
@@ -5,9 +7,11 @@ from .spyncogan import PseudoCycleGAN, SpyncoGAN
 from .translations import ExactConsistency, HandcraftedTranslation
 
 __all__ = [
+    "ColCycleGenerator",
     "ContoursLoss",
     "ExactConsistency",
     "HandcraftedTranslation",
+    "ImageClassifier",
     "OSPLoss",
     "PseudoCycleGAN",
     "SpyncoDiscriminator",

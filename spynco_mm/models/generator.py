@@ -11,9 +11,9 @@ from .layers import (
     Conv2d,
     ConvBlock,
     GANModule,
+    MappingConv,
     ResidualBlock,
     SeparableConv,
-    SharedMapping,
     UpsampleBlock,
 )
 from .translations import build_consistency
@@ -49,8 +49,8 @@ class SpyncoGenerator(GANModule):
             every output; None, the paper's choice, for none.
         return_pyramid: Whether a plain call returns the pyramid. False makes it return the final
             output as one tensor, as mmagic's CycleGAN and Pix2Pix expect of a generator.
-        fast: Whether to compute upsampling and the mapping at low resolution (see ``layers``).
-            False computes them as the paper writes them. Both give the same up to rounding.
+        fast: Whether to use the fast paths of :mod:`~spynco_mm.models.layers`. False computes
+            everything as the paper writes it. Both give the same up to rounding.
         init_cfg: As in :class:`~spynco_mm.models.layers.GANModule`.
 
     Raises:
@@ -88,28 +88,36 @@ class SpyncoGenerator(GANModule):
         )
         for name, size in kernels.items():
             if size < 1 or size % 2 == 0:
-                raise ValueError(f"SpyncoGenerator: {name} must be odd and positive, got {size}.")
+                raise ValueError(
+                    f"{type(self).__name__}: {name} must be odd and positive, got {size}."
+                )
         if not 1 <= num_outputs <= num_down + 1:
             raise ValueError(
-                "SpyncoGenerator: num_outputs must be between 1 and num_down + 1 = "
+                f"{type(self).__name__}: num_outputs must be between 1 and num_down + 1 = "
                 f"{num_down + 1}, got {num_outputs}."
             )
         if upsample_mode not in ("nearest", "bilinear"):
             raise ValueError(
-                f"SpyncoGenerator: upsample_mode is 'nearest' or 'bilinear', not '{upsample_mode}'."
+                f"{type(self).__name__}: upsample_mode is 'nearest' or 'bilinear', not "
+                f"'{upsample_mode}'."
             )
         self.in_channels = in_channels
         self.num_outputs = num_outputs
         self.return_pyramid = return_pyramid
         self.stride = 2**num_down
-        # Four features a side at the lowest scale: enough for every padding mode and for the norm.
+        # Four features a side at the lowest scale, and more where a kernel mirrors more than that.
         self.min_size = 4 * self.stride
+        if padding_mode == "reflect":
+            half = max(1, self.stride // 2)
+            scales = dict(zip(kernels, (1, half, self.stride, half, 1)))
+            reach = (scales[name] * (size // 2 + 1) for name, size in kernels.items())
+            self.min_size = max(self.min_size, *reach)
 
         def conv(c_in: int, c_out: int, k: int, cls=Conv2d, **kwargs) -> nn.Module:
             return cls(c_in, c_out, k, padding=k // 2, padding_mode=padding_mode, **kwargs)
 
         def block(cls, conv: nn.Module, channels: int, **kwargs) -> nn.Module:
-            return cls(conv, channels, norm_cfg, nn.ReLU(inplace=True), **kwargs)
+            return cls(conv, channels, norm_cfg, nn.ReLU(inplace=True), fast=fast, **kwargs)
 
         width = base_channels
         encoder = [block(ConvBlock, conv(in_channels, width, stem_kernel), width)]
@@ -124,20 +132,25 @@ class SpyncoGenerator(GANModule):
                 for _ in range(num_blocks)
             )
         )
+        widths = self.decoder_widths(width, num_down)
         self.decoder = nn.ModuleList(
             block(
                 UpsampleBlock,
-                conv(width, width, up_kernel, SeparableConv),
-                width,
+                conv(c_in, c_out, up_kernel, SeparableConv),
+                c_out,
                 mode=upsample_mode,
-                fast=fast,
             )
-            for _ in range(num_down)
+            for c_in, c_out in zip(widths, widths[1:])
         )
         self.mapping = conv(
-            width, out_channels, mapping_kernel, SharedMapping, mode=upsample_mode, fast=fast
+            widths[-1], out_channels, mapping_kernel, MappingConv, mode=upsample_mode, fast=fast
         )
         self.consistency = build_consistency(consistency)
+
+    @staticmethod
+    def decoder_widths(width: int, num_up: int) -> "list[int]":
+        """Filters before the first and after each upsampling: constant, for one shared mapping."""
+        return [width] * (num_up + 1)
 
     def forward(self, x: Tensor, num_outputs: Optional[int] = None) -> Union[list[Tensor], Tensor]:
         """Colorize a batch (Eq. 3).
@@ -159,7 +172,7 @@ class SpyncoGenerator(GANModule):
         n = 1 if single else self.num_outputs if num_outputs is None else num_outputs
         if not 1 <= n <= self.num_outputs:
             raise ValueError(
-                f"SpyncoGenerator has {self.num_outputs} outputs, so it cannot give {n}."
+                f"{type(self).__name__} has {self.num_outputs} outputs, so it cannot give {n}."
             )
         height, width = self._check(x)
         x = self._pad(x)
@@ -176,18 +189,18 @@ class SpyncoGenerator(GANModule):
     def _check(self, x: Tensor) -> "tuple[int, int]":
         if x.ndim != 4 or x.shape[1] != self.in_channels:
             raise ValueError(
-                f"SpyncoGenerator takes N×{self.in_channels}×H×W images, got "
-                f"{'×'.join(map(str, x.shape))}; replicate a grey image over the channels."
+                f"{type(self).__name__} takes N×{self.in_channels}×H×W images, got "
+                f"{'×'.join(map(str, x.shape))}; a grey image is replicated over the channels."
             )
         height, width = x.shape[-2:]
         if min(height, width) < self.min_size:
             raise ValueError(
-                f"SpyncoGenerator needs images of at least {self.min_size}×{self.min_size} pixels, "
-                f"got {height}×{width}; enlarge or pad them first."
+                f"{type(self).__name__} needs images of at least {self.min_size}×{self.min_size} "
+                f"pixels, got {height}×{width}; enlarge or pad them first."
             )
         if self.training and (height % self.stride or width % self.stride):
             raise ValueError(
-                f"SpyncoGenerator trains on sizes that are multiples of {self.stride}, got "
+                f"{type(self).__name__} trains on sizes that are multiples of {self.stride}, got "
                 f"{height}×{width}; crop or resize the training images."
             )
         return height, width

@@ -5,6 +5,7 @@ from typing import Optional, Union
 
 import torch
 import torch.nn.functional as F
+from mmagic.models.losses.loss_wrapper import mask_reduce_loss
 from mmagic.registry import MODELS
 from torch import Tensor, nn
 
@@ -71,7 +72,8 @@ class ContoursLoss(nn.Module):
     so that they make no contour of their own.
 
     Args:
-        translation: Config or module of H_t.
+        translation: Config or module of H_t. Domains with different numbers of channels, since that
+            is how it tells which images to translate.
         loss_weight: Factor of the loss.
     """
 
@@ -81,6 +83,11 @@ class ContoursLoss(nn.Module):
         self.translation = (
             MODELS.build(translation) if isinstance(translation, dict) else translation
         )
+        if self.translation.in_channels == self.translation.out_channels:
+            raise ValueError(
+                f"ContoursLoss cannot tell an image of domain A from one of B if both have "
+                f"{self.translation.in_channels} channels; use a translation to fewer channels."
+            )
         self.loss_weight = loss_weight
         horizontal = torch.outer(torch.tensor([1.0, 2.0, 1.0]), torch.tensor([-1.0, 0.0, 1.0]))
         kernel = torch.stack([horizontal, horizontal.T])[:, None]
@@ -92,7 +99,7 @@ class ContoursLoss(nn.Module):
         Args:
             pred: Image of N×C_B×H×W (translated first) or N×C_A×H×W.
             target: Likewise.
-            weight: N×1×H×W, or of a shape that broadcasts to it, as mmagic's pixel losses take it.
+            weight: N×1×H×W, such as a mask; the mean is then weighted, as in mmagic's pixel losses.
         """
         difference = self.translation.to_domain_a(pred) - self.translation.to_domain_a(target)
         n, c, h, w = difference.shape
@@ -100,6 +107,4 @@ class ContoursLoss(nn.Module):
             planes = F.pad(difference.reshape(n * c, 1, h, w), (1, 1, 1, 1), mode="replicate")
             contours = F.conv2d(planes, self.kernel.to(planes.dtype)).abs()
         contours = contours.view(n, 2 * c, h, w)
-        if weight is not None:
-            contours = contours * weight
-        return self.loss_weight * contours.mean()
+        return self.loss_weight * mask_reduce_loss(contours, weight, reduction="mean")

@@ -1,6 +1,7 @@
 """SpyncoGAN: the pseudo-cyclic training of Ratajczak et al. 2019 (section 4)."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Optional
 
 import torch
@@ -14,6 +15,11 @@ from mmengine.optim import OptimWrapperDict
 from torch import Tensor
 
 from .losses import OSPLoss
+
+
+def no_sync(network: torch.nn.Module) -> AbstractContextManager:
+    """Gradients stay on their process, where the network is distributed."""
+    return network.no_sync() if hasattr(network, "no_sync") else nullcontext()
 
 
 @MODELS.register_module()
@@ -30,23 +36,33 @@ class SpyncoGAN(BaseTranslationModel):
 
     on fakes that may come from an image pool, as in CycleGAN.
 
-    The generator sees J, H_t(J) and I in one batch, and the discriminator all outputs in one: the
-    same numbers as one by one for networks whose norm is per sample, such as instance norm. Any
-    registered generator can be used; one that returns a tensor is a pyramid of one.
+    Small batches of J, H_t(J) and I go through the generator as one, and the outputs through the
+    discriminator: fewer and larger kernels, and the same numbers as one by one for networks whose
+    norm is per sample, such as instance norm. Large batches fill the kernels anyway; there each of
+    the three has its own backward pass right after its losses, so that the activations of only one
+    are kept. The gradients add up to the same.
+
+    Any registered generator can be used; one that returns a tensor is a pyramid of one.
 
     The optimizer wrapper is a dict with the keys ``generator`` and ``discriminator``.
 
     Args:
         generator: Config of the generator, from replicated grey to colour.
         discriminator: Config of the discriminator; None for a model that only colorizes.
-        data_preprocessor: Config of mmagic's ``DataPreprocessor``, to [-1, 1].
-        handcrafted_translation: Config of H_t.
+        data_preprocessor: Config of mmagic's ``DataPreprocessor``, to [-1, 1] and, since H_t weighs
+            red, green and blue, with ``output_channel_order="RGB"``; None for just that.
+        handcrafted_translation: Config of H_t. An ``ExactConsistency`` of the generator must have
+            the same; a ``ContoursLoss`` that names none gets it.
         identity_loss: Config of Eq. 4's loss over the pyramid, G(J) against J.
         cycle_bab_loss: Of Eq. 6, G(H_t(J)) against J.
         cycle_aba_loss: Of Eq. 7, H_t(G(I)) against I.
         gan_loss: Of Eq. 8, scores of G(I); its inner loss is a ``GANLoss``.
         contours_loss: Of Eq. 9, G(I) against I; its inner loss is a ``ContoursLoss``.
         buffer_size: Images in the pool of each output; 0 for no pool.
+        fast: Whether to join batches and to part backward passes as said above. False runs the
+            networks on one kind of image at a time and backward once, as section 4.2 reads: for
+            reference, and for networks that mix the samples of a batch, such as batch norm.
+        joint_pixels: Pixels of a batch (N·H·W) up to which the three inputs of G are joined.
         default_domain, reachable_domains, related_domains: As mmagic's translation models name
             them. The images come as ``img_{domain}``.
     """
@@ -65,6 +81,8 @@ class SpyncoGAN(BaseTranslationModel):
         gan_loss: Optional[dict] = None,
         contours_loss: Optional[dict] = None,
         buffer_size: int = 50,
+        fast: bool = True,
+        joint_pixels: int = 8192,
         default_domain: str = "color",
         reachable_domains: Sequence[str] = ("color",),
         related_domains: Sequence[str] = ("gray", "color"),
@@ -75,7 +93,8 @@ class SpyncoGAN(BaseTranslationModel):
             default_domain=default_domain,
             reachable_domains=list(reachable_domains),
             related_domains=list(related_domains),
-            data_preprocessor=data_preprocessor or dict(type="DataPreprocessor"),
+            data_preprocessor=data_preprocessor
+            or dict(type="DataPreprocessor", output_channel_order="RGB"),
         )
         if list(reachable_domains) != [default_domain] or len(related_domains) != 2:
             raise ValueError(
@@ -90,17 +109,46 @@ class SpyncoGAN(BaseTranslationModel):
         self.discriminator = self.discriminators.pop(default_domain) if discriminator else None
         del self.discriminators
 
+        self.fast = fast
+        self.joint_pixels = joint_pixels
         self.color_key = f"img_{default_domain}"
         self.gray_key = f"img_{self.get_other_domains(default_domain)[0]}"
         self.handcrafted_translation = MODELS.build(handcrafted_translation)
+        self._check_translation()
+        if contours_loss and contours_loss.get("loss", {}).get("type") == "ContoursLoss":
+            inner = {"translation": handcrafted_translation, **contours_loss["loss"]}
+            contours_loss = {**contours_loss, "loss": inner}
         configs = (identity_loss, cycle_bab_loss, cycle_aba_loss, gan_loss, contours_loss)
         for name, config in zip(self.LOSSES, configs):
             setattr(self, name, self._build_loss(name, config))
+        losses = [loss for name in self.LOSSES if (loss := getattr(self, name)) is not None]
+        if losses and not any(loss.weights[0] for loss in losses):
+            raise ValueError(
+                "SpyncoGAN: the final output G_1 is in no loss, so the layers that make it would "
+                "never be trained; give the first weight of some loss a positive value."
+            )
         if self.gan_loss is not None and self.discriminator is None:
             raise ValueError(
                 "SpyncoGAN: gan_loss needs a discriminator; give one or drop the loss."
             )
         self.image_buffers = [GANImageBuffer(buffer_size) for _ in range(self._used(self.gan_loss))]
+
+    def _check_translation(self) -> None:
+        """Refuse settings under which another H_t would be applied than the one of the config."""
+        order = self.data_preprocessor.output_channel_order
+        if self.handcrafted_translation.in_channels == 3 and order != "RGB":
+            raise ValueError(
+                "SpyncoGAN: H_t weighs red, green and blue, so data_preprocessor needs "
+                f"output_channel_order='RGB', got {order!r}."
+            )
+        consistency = getattr(self.generator, "consistency", None)
+        if consistency is not None and not torch.equal(
+            consistency.translation.weight, self.handcrafted_translation.weight
+        ):
+            raise ValueError(
+                "SpyncoGAN: the generator's consistency and handcrafted_translation differ; give "
+                "both the same weights."
+            )
 
     def _build_loss(self, name: str, config: Optional[dict]) -> Optional[OSPLoss]:
         """The loss of a config; None if it is switched off, be it by its weights."""
@@ -154,49 +202,80 @@ class SpyncoGAN(BaseTranslationModel):
             return self.generator(images, num_outputs=num_outputs)
         return [self.generator(images)]
 
-    def generator_losses(self, real_a: Tensor, real_b: Tensor) -> "tuple[dict, list]":
+    def _generate_all(self, inputs: Sequence[Tensor], num_outputs: int) -> list[list[Tensor]]:
+        """The pyramid of each of several batches of one shape."""
+        if not self.fast:
+            return [self._generate(images, num_outputs) for images in inputs]
+        pyramid = self._generate(torch.cat(list(inputs)), num_outputs)
+        return [list(part) for part in zip(*(output.chunk(len(inputs)) for output in pyramid))]
+
+    def _judge_all(self, discriminator: torch.nn.Module, images: Sequence[Tensor]) -> list[Tensor]:
+        """The scores of each of several batches of one shape."""
+        if not self.fast:
+            return [discriminator(image) for image in images]
+        return list(discriminator(torch.cat(list(images))).chunk(len(images)))
+
+    def _inputs(self) -> dict[str, list[OSPLoss]]:
+        """What G is applied to, with the losses that are not switched off."""
+        losses = {
+            "J": [self.identity_loss],
+            "H(J)": [self.cycle_bab_loss],
+            "I": [self.cycle_aba_loss, self.gan_loss, self.contours_loss],
+        }
+        losses = {name: [x for x in group if x is not None] for name, group in losses.items()}
+        losses = {name: group for name, group in losses.items() if group}
+        if not losses:
+            raise ValueError("SpyncoGAN: every loss is switched off, so there is nothing to train.")
+        # The last backward pass is the one that averages gradients over processes, so it has to
+        # reach every layer: it is one from the final output, as for I in the paper.
+        return dict(sorted(losses.items(), key=lambda item: any(x.weights[0] for x in item[1])))
+
+    def _parts(self, images: Tensor) -> list[list[str]]:
+        """The inputs of G that share a backward pass, for batches like N×C×H×W ``images``."""
+        inputs = list(self._inputs())
+        joint = images.shape[0] * images.shape[2] * images.shape[3] <= self.joint_pixels
+        return [inputs] if joint or not self.fast else [[name] for name in inputs]
+
+    def generator_losses(
+        self, real_a: Tensor, real_b: Tensor, inputs: Optional[Sequence[str]] = None
+    ) -> "tuple[dict, list]":
         """Eqs. 4 to 9 for I = ``real_a`` (N×C_A×H×W) and J = ``real_b`` (N×C_B×H×W).
+
+        Args:
+            real_a: I.
+            real_b: J.
+            inputs: Only the losses of G applied to these, out of ``"J"``, ``"H(J)"`` and ``"I"``.
 
         Returns:
             The losses by name, and the fakes G_1(I), ... that the discriminator judges, detached.
         """
-        on_j = self._used(self.identity_loss)
-        on_hj = self._used(self.cycle_bab_loss)
-        on_i = self._used(self.cycle_aba_loss, self.gan_loss, self.contours_loss)
-        inputs = {
-            "J": (real_b, on_j),
-            "H(J)": (
-                self._as_input(self.handcrafted_translation(real_b)) if on_hj else None,
-                on_hj,
-            ),
-            "I": (self._as_input(real_a), on_i),
-        }
-        inputs = {name: (image, n) for name, (image, n) in inputs.items() if n}
-        if not inputs:
-            raise ValueError("SpyncoGAN: every loss is switched off, so there is nothing to train.")
-        pyramid = self._generate(
-            torch.cat([image for image, _ in inputs.values()]), max(n for _, n in inputs.values())
-        )
-        # outputs[name][i - 1] is G_i(name)
-        chunks = [output.chunk(len(inputs)) for output in pyramid]
-        outputs = {name: list(parts) for name, parts in zip(inputs, zip(*chunks))}
+        active = self._inputs()
+        inputs = list(active if inputs is None else inputs)
+        images = {"J": real_b, "I": self._as_input(real_a)}
+        if "H(J)" in inputs:
+            images["H(J)"] = self._as_input(self.handcrafted_translation(real_b))
+        count = self._used(*(loss for name in inputs for loss in active[name]))
+        pyramids = self._generate_all([images[name] for name in inputs], count)
+        outputs = dict(zip(inputs, pyramids))  # outputs[name][i - 1] is G_i(name)
 
-        losses = {}
-        if on_j:  # Eq. 4: sum_i alpha_i |G_i(J) - J|
+        losses, fakes = {}, []
+        if "J" in outputs:  # Eq. 4: sum_i alpha_i |G_i(J) - J|
             losses["loss_identity"] = self.identity_loss(outputs["J"], real_b)
-        if on_hj:  # Eq. 6: sum_i beta_i |G_i(H_t(J)) - J|
+        if "H(J)" in outputs:  # Eq. 6: sum_i beta_i |G_i(H_t(J)) - J|
             losses["loss_cycle_bab"] = self.cycle_bab_loss(outputs["H(J)"], real_b)
+        if "I" not in outputs:
+            return losses, fakes
         if self.cycle_aba_loss is not None:  # Eq. 7: sum_i beta_i |H_t(G_i(I)) - I|
             cycled = [
                 self.handcrafted_translation(o)
                 for o in outputs["I"][: self.cycle_aba_loss.num_outputs]
             ]
             losses["loss_cycle_aba"] = self.cycle_aba_loss(cycled, real_a)
-        fakes = outputs["I"][: self._used(self.gan_loss)] if on_i else []
-        if fakes:  # Eq. 8, least squares: sum_i gamma_i (D(G_i(I)) - 1)^2
+        if self.gan_loss is not None:  # Eq. 8, least squares: sum_i gamma_i (D(G_i(I)) - 1)^2
+            fakes = outputs["I"][: self.gan_loss.num_outputs]
             # Around the distributed wrapper: this pass makes no gradient of D to be averaged.
-            scores = self.get_module(self.discriminator)(torch.cat(fakes)).chunk(len(fakes))
-            losses["loss_gan_g"] = self.gan_loss(list(scores), True)
+            scores = self._judge_all(self.get_module(self.discriminator), fakes)
+            losses["loss_gan_g"] = self.gan_loss(scores, True)
         if self.contours_loss is not None:  # Eq. 9: sum_i zeta_i |S_k(H_t(G_i(I))) - S_k(I)|
             losses["loss_contours"] = self.contours_loss(outputs["I"], real_a)
         return losses, [fake.detach() for fake in fakes]
@@ -204,7 +283,7 @@ class SpyncoGAN(BaseTranslationModel):
     def discriminator_losses(self, fakes: Sequence[Tensor], real_b: Tensor) -> dict[str, Tensor]:
         """Least squares on J and on the fakes G_1(I), ..., weighted as in Eq. 8."""
         fakes = [buffer.query(fake) for buffer, fake in zip(self.image_buffers, fakes)]
-        real, *fakes = self.discriminator(torch.cat([real_b, *fakes])).chunk(1 + len(fakes))
+        real, *fakes = self._judge_all(self.discriminator, [real_b, *fakes])
         loss = self.gan_loss.loss
         return {
             "loss_gan_d_real": loss(real, True, is_disc=True) / 2,
@@ -232,11 +311,22 @@ class SpyncoGAN(BaseTranslationModel):
             )
         wrapper_g = optim_wrapper["generator"]
         set_requires_grad(self.discriminator, False)
-        with wrapper_g.optim_context(self.generator):
-            losses, fakes = self.generator_losses(real_a, real_b)
-            loss_g, log_vars = self.parse_losses(losses)
-        wrapper_g.update_params(loss_g)
-        log_vars["loss_g"] = log_vars.pop("loss")
+        log_vars, fakes = {"loss_g": 0.0}, []
+        *first, last = self._parts(real_b)
+        for part in [*first, last]:
+            # Gradients are averaged over processes once, with those of the last part.
+            local = nullcontext() if part is last else no_sync(self.generator)
+            with local, wrapper_g.optim_context(self.generator):
+                losses, part_fakes = self.generator_losses(real_a, real_b, part)
+                loss_g, part_vars = self.parse_losses(losses)
+            if part is last:
+                wrapper_g.update_params(loss_g)
+            else:
+                wrapper_g.backward(wrapper_g.scale_loss(loss_g))
+                wrapper_g._inner_count -= 1  # it counts iterations, and this is a part of one
+            fakes += part_fakes
+            log_vars["loss_g"] = log_vars["loss_g"] + part_vars.pop("loss")
+            log_vars.update(part_vars)
         if not fakes:
             return self._detached(log_vars)
 
@@ -305,9 +395,12 @@ class SpyncoGAN(BaseTranslationModel):
             BGR as everywhere in mmagic's evaluation.
         """
         data = self.data_preprocessor(data)
-        inputs, samples = data["inputs"], data["data_samples"].split(allow_nonseq_value=True)
+        inputs, samples = data["inputs"], data["data_samples"]
+        if isinstance(samples, DataSample):  # stacked by the preprocessor
+            samples = samples.split(allow_nonseq_value=True)
         gray = inputs[self.gray_key] if isinstance(inputs, dict) else inputs
         pyramids = torch.stack(self.pyramid(gray), dim=1)
+        # Other than RGB are the 8 channels of another domain B, to be left in their order.
         order = self.data_preprocessor.output_channel_order or "BGR"
         name = f"fake_{self._default_domain}"
         for sample, outputs in zip(samples, pyramids):
@@ -321,7 +414,11 @@ class SpyncoGAN(BaseTranslationModel):
 
 @MODELS.register_module()
 class PseudoCycleGAN(CycleGAN):
-    """mmagic's CycleGAN with Handcrafted Translations for some of its directions (Figure 2b).
+    """mmagic's CycleGAN with Handcrafted Translations for some of its directions.
+
+    CycleGAN makes all its generators from one config, so that no config alone can replace one of
+    them. All else is CycleGAN's, also the discriminator of the domain that a translation leads to;
+    the network of Figure 2b, without it, is :class:`SpyncoGAN`.
 
     Args:
         handcrafted_translations: Config of the translation for each domain whose generator it

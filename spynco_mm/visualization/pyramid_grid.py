@@ -21,7 +21,7 @@ INK = (38, 38, 38)
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
-def _to_rgb(image: Tensor) -> np.ndarray:
+def to_rgb(image: Tensor) -> np.ndarray:
     """C×H×W, BGR, 0 to 255 → H×W×3 bytes, RGB."""
     if not image.is_floating_point():
         image = image.float()
@@ -69,7 +69,7 @@ def pyramid_grid(
     for sample in samples:
         gray, outputs, real = read_images(sample, fake_key, gt_key, gray_key)
         factor = max(1, math.ceil(min_size / min(real.shape[1:])))
-        images = [_to_rgb(image) for image in (gray, *outputs.flip(0), real)]
+        images = [to_rgb(image) for image in (gray, *outputs.flip(0), real)]
         rows.append([image.repeat(factor, axis=0).repeat(factor, axis=1) for image in images])
 
     titles = _titles(len(rows[0]) - 2)

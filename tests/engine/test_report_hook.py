@@ -111,7 +111,7 @@ def test_training_reports_each_validation(tmp_path, by_epoch, multi_loop):
         ("pyramid", 2 if by_epoch else 6),
     ]
     assert (images[1][1] == grid).all()
-    assert not list(tmp_path.rglob("*.tmp"))
+    assert not list(tmp_path.rglob("*.part"))
 
 
 def test_shows_images_spread_over_the_data_set(tmp_path):

@@ -1,0 +1,6 @@
+_base_ = [
+    "./_base_/models/colcycle.py",
+    "./_base_/datasets/landscape.py",
+    "./_base_/schedules/cyclegan_50e.py",
+    "./_base_/default_runtime.py",
+]

@@ -1,0 +1,9 @@
+_base_ = [
+    "./_base_/models/cyclegan.py",
+    "./_base_/datasets/cifar10.py",
+    "./_base_/schedules/cyclegan_100e.py",
+    "./_base_/default_runtime.py",
+]
+
+# As the original does up to 128x128.
+model = dict(generator=dict(num_blocks=6))

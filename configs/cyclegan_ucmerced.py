@@ -1,0 +1,6 @@
+_base_ = [
+    "./_base_/models/cyclegan.py",
+    "./_base_/datasets/ucmerced.py",
+    "./_base_/schedules/cyclegan_100e.py",
+    "./_base_/default_runtime.py",
+]

@@ -1,0 +1,7 @@
+# For a folder of pictures of your own: see _base_/datasets/folder.py.
+_base_ = [
+    "./_base_/models/spyncogan_exact.py",
+    "./_base_/datasets/folder.py",
+    "./_base_/schedules/adam_100e.py",
+    "./_base_/default_runtime.py",
+]

@@ -1,0 +1,502 @@
+"""Training and inference cost of SpyncoGan and its baselines, measured side by side.
+
+Every model runs in a process of its own, through mmengine's Runner, and only one of them at a time:
+they take turns of a few iterations. So the machine's moods hit all alike, ratios are taken turn by
+turn, and each process's memory is its model's alone.
+"""
+
+import functools
+import multiprocessing
+import os
+import statistics
+import time
+import traceback
+import warnings
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Callable, Optional
+
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch.utils.flop_counter import FlopCounterMode
+
+_PLAIN_ADAM = {"optimizer.fused": False}
+
+#: Config and overrides of each model. The keys of optimizers are filled in for both networks.
+MODELS = {
+    "spynco": ("spynco_cifar10.py", {}),
+    "spynco_exact": ("spynco_exact_cifar10.py", {}),
+    "spynco_naive": (
+        "spynco_cifar10.py",
+        {"model.fast": False, "model.generator.fast": False, **_PLAIN_ADAM},
+    ),
+    "colcycle": ("colcycle_cifar10.py", {}),
+    # As in mmagic's own configs: 9 blocks at every size, identity weight 0.5, plain Adam.
+    "cyclegan": (
+        "cyclegan_cifar10.py",
+        {
+            "model.generator.num_blocks": 9,
+            "model.loss_config.id_loss_weight": 0.5,
+            **_PLAIN_ADAM,
+        },
+    ),
+    "cyclegan_6blocks": ("cyclegan_cifar10.py", {"model.generator.num_blocks": 6}),
+}
+
+#: Photographs that are large enough to be cropped without reduction.
+_PHOTOS = ("china", "flower", "coffee", "rocket", "retina")
+
+#: What an iteration's time is divided into; "other" is preprocessing, losses, pools and hooks.
+PARTS = ("data", "generator", "discriminator", "backward", "optimizer", "other")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is measured at once: a size (pixels, square), a batch, a device and a precision."""
+
+    size: int
+    batch: int
+    device: str = "cpu"
+    precision: str = "float32"
+    threads: int = 2
+
+    def __str__(self) -> str:
+        return f"{self.size}×{self.size}, batch {self.batch}"
+
+
+def model_config(name: str, cell: Cell, work_dir: str) -> Config:
+    """The config of a model of :data:`MODELS` on crops of the embedded photographs."""
+    from .launch import enable_amp
+
+    file, overrides = MODELS[name]
+    package = Path(__file__).resolve().parents[1]
+    folders = (package / ".mim" / "configs", package.parent / "configs")
+    cfg = Config.fromfile(next(folder / file for folder in folders if folder.is_dir()))
+    for key, value in overrides.items():
+        networks = cfg.optim_wrapper if key.startswith("optimizer.") else {}
+        keys = [f"optim_wrapper.{n}.{key}" for n in networks if n != "constructor"] or [key]
+        cfg.merge_from_dict(dict.fromkeys(keys, value))
+    cfg.work_dir = work_dir
+    cfg.train_dataloader.update(
+        batch_size=cell.batch,
+        # On two cores workers would compete with the training; a GPU leaves them room.
+        num_workers=4 if cell.device == "cuda" else 0,
+        persistent_workers=cell.device == "cuda",
+        dataset=dict(
+            type="EmbeddedPhotographs",
+            photos=_PHOTOS,
+            crop_size=cell.size,
+            short_side=None,
+            crops_per_photo=200 * cell.batch,
+            pipeline=cfg.train_dataloader.dataset.pipeline,
+        ),
+    )
+    # Only training is measured.
+    for key in ("val_dataloader", "val_evaluator", "val_cfg"):
+        cfg[key] = None
+    for key in ("test_dataloader", "test_evaluator", "test_cfg"):
+        cfg[key] = None
+    cfg.train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=10**6)
+    cfg.default_hooks.checkpoint = None
+    cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook["type"] == "LossHook"]
+    if cell.precision != "float32":
+        enable_amp(cfg, cell.precision)
+    return cfg
+
+
+# ------------------------------------------------------------------------------ one process
+
+
+class _Stop(Exception):
+    """Ends a training from inside."""
+
+
+def _status(key: str) -> int:
+    """``VmRSS`` or ``VmHWM`` of this process, in bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{key}:"):
+            return int(line.split()[1]) * 1024
+    raise OSError("This system does not tell a process's memory in /proc/self/status.")
+
+
+class _TurnHook(Hook):
+    """Runs iterations when the parent says so, and answers with what they cost."""
+
+    priority = "LOWEST"  # after the logging, which is part of an iteration
+
+    def __init__(self, connection, cell: Cell):
+        self.connection = connection
+        self.cell = cell
+        self.left = 0
+        self.times: list = []
+        self.parts: Optional[dict] = None
+
+    def _now(self) -> float:
+        if self.cell.device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def before_train(self, runner: Runner) -> None:
+        """Note the memory before the first iteration."""
+        if self.cell.device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+            self.memory = torch.cuda.memory_allocated()
+        else:
+            Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+            self.memory = _status("VmRSS")
+        self._instrument(runner)
+        self._wait(runner)
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        """Note the time of an iteration; at the end of a turn, answer."""
+        # Within a turn the GPU is not waited for, as in a real run; the last iteration waits.
+        self.left -= 1
+        now = self._now() if self.parts is not None or not self.left else time.perf_counter()
+        self.times.append(now - self.last)
+        self.last = now
+        if self.left:
+            return
+        total = now - self.start
+        answer = dict(seconds=total / len(self.times))
+        if self.parts is not None:
+            parts = {key: value / len(self.times) for key, value in self.parts.items()}
+            parts["other"] = answer["seconds"] - sum(parts.values())
+            answer["parts"] = parts
+        self.connection.send(answer)
+        self._wait(runner)
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        """The data have arrived."""
+        if self.parts is not None:
+            self.parts["data"] += time.perf_counter() - self.last
+
+    def _wait(self, runner: Runner) -> None:
+        """Do what the parent asks for, until that is a turn."""
+        while True:
+            order, *arguments = self.connection.recv()
+            if order == "turn":
+                break
+            self.connection.send(getattr(self, f"_{order}")(runner, *arguments))
+        self.left, instrumented = arguments
+        self.times = []
+        self.parts = defaultdict(float) if instrumented else None
+        self.start = self.last = self._now()
+
+    # ------------------------------------------------------------------ what can be asked for
+
+    def _stop(self, runner: Runner) -> None:
+        raise _Stop
+
+    def _facts(self, runner: Runner) -> dict:
+        """What does not depend on the clock."""
+        model = runner.model
+        batch = next(iter(runner.train_dataloader))
+        cuda = self.cell.device == "cuda"
+        peak = torch.cuda.max_memory_allocated() if cuda else _status("VmHWM")
+        with FlopCounterMode(display=False) as counter:
+            model.train_step(batch, optim_wrapper=runner.optim_wrapper)
+        return dict(
+            parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+            flops=counter.get_total_flops(),
+            peak_memory=peak - self.memory,
+        )
+
+    @torch.no_grad()
+    def _inference(self, runner: Runner, count: int) -> float:
+        """Seconds per batch of grey-to-colour inference, final output only."""
+        model = runner.model.eval()
+        image = torch.rand(self.cell.batch, 3, self.cell.size, self.cell.size)
+        image = (2 * image[:, :1] - 1).expand_as(image).to(self.cell.device)
+        start = self._now()
+        for _ in range(count):
+            model.translation(image, target_domain="color")
+        seconds = (self._now() - start) / count
+        model.train()
+        return seconds
+
+    def _instrument(self, runner: Runner) -> None:
+        """Let forward passes, backward passes and optimizer steps add to ``parts``."""
+        model = runner.model
+
+        def timed(part: str, function: Callable) -> Callable:
+            @functools.wraps(function)
+            def call(*args, **kwargs):
+                if self.parts is None:
+                    return function(*args, **kwargs)
+                start = self._now()
+                result = function(*args, **kwargs)
+                self.parts[part] += self._now() - start
+                return result
+
+            return call
+
+        for part in ("generator", "discriminator"):
+            networks = getattr(model, f"{part}s", None)
+            networks = networks.values() if networks is not None else [getattr(model, part)]
+            for network in networks:
+                network.forward = timed(part, network.forward)
+        for wrapper in runner.optim_wrapper.values():
+            wrapper.backward = timed("backward", wrapper.backward)
+            wrapper.step = timed("optimizer", wrapper.step)
+
+
+def _process(connection, name: str, cell: Cell) -> None:
+    """Train a model in turns."""
+    torch.set_num_threads(cell.threads)
+    # mmengine takes the start method of this process for the one of its data loader.
+    warnings.filterwarnings("ignore", "Multi-processing start method")
+    try:
+        with TemporaryDirectory() as work_dir:
+            cfg = model_config(name, cell, work_dir)
+            cfg.log_level = "WARNING"
+            runner = Runner.from_cfg(cfg)
+            runner.register_hook(_TurnHook(connection, cell))
+            connection.send("ready")
+            with suppress(_Stop, EOFError):
+                runner.train()
+    except Exception as error:
+        connection.send(RuntimeError(f"{name} at {cell}: {error!r}\n{traceback.format_exc()}"))
+
+
+# -------------------------------------------------------------------------------- the parent
+
+
+class _Worker:
+    """A model's process, seen from the parent."""
+
+    def __init__(self, name: str, cell: Cell):
+        if cell.device == "cpu":
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # for mmengine, which would choose a GPU
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_process, args=(theirs, name, cell), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def receive(self):
+        try:
+            answer = self.connection.recv()
+        except EOFError as error:
+            raise RuntimeError("A process of the benchmark ended: out of memory?") from error
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def ask(self, *order):
+        self.connection.send(order)
+        return self.receive()
+
+    def stop(self) -> None:
+        if self.process.is_alive():
+            self.process.kill()
+        self.process.join()
+        self.connection.close()
+
+
+def attainable_rate(cell: Cell, size: int = 2048, seconds: float = 0.5) -> float:
+    """Floating-point operations per second of a large matrix product, the best of several."""
+    dtype = getattr(torch, cell.precision)
+    before = torch.get_num_threads()
+    torch.set_num_threads(cell.threads)
+    a = torch.rand(size, size, device=cell.device, dtype=dtype)
+    wait = torch.cuda.synchronize if cell.device == "cuda" else lambda: None
+    best, end = float("inf"), time.perf_counter() + seconds
+    while best == float("inf") or time.perf_counter() < end:
+        start = time.perf_counter()
+        a @ a
+        wait()
+        best = min(best, time.perf_counter() - start)
+    torch.set_num_threads(before)
+    return 2 * size**3 / best
+
+
+def _spread(values: Sequence[float]) -> dict:
+    """Median, minimum and maximum."""
+    return dict(median=statistics.median(values), min=min(values), max=max(values))
+
+
+def measure(
+    models: Sequence[str],
+    cell: Cell,
+    rounds: int = 5,
+    turn_seconds: float = 1.0,
+    progress: Callable[[str], None] = lambda text: None,
+) -> dict:
+    """Measure some models in one cell, interleaved.
+
+    Args:
+        models: Names out of :data:`MODELS`; ratios are against the first.
+        cell: Size, batch, device, precision and threads.
+        rounds: Turns of each model. In each round every model has one turn.
+        turn_seconds: Iterations in a turn: as many as fit, at least one.
+        progress: Called with a line before each step.
+
+    Returns:
+        By model: ``iteration``, ``inference`` (seconds; median, min, max), ``ratio`` and
+        ``inference_ratio`` (of the model's time to the first one's, of each round), ``parts``
+        (seconds an iteration), ``parameters``, ``flops`` (of an iteration, counted from the shapes
+        of its convolutions and products), ``peak_memory`` (bytes above those before the first
+        iteration) and ``utilization`` (flops per second in relation to a large matrix product's).
+    """
+    progress("starting the processes")
+    workers = {name: _Worker(name, cell) for name in models}
+    try:
+        for worker in workers.values():
+            worker.receive()
+        turns, batches = {}, {}
+        for name, worker in workers.items():
+            progress(f"warming up {name}")
+            worker.ask("turn", 1, False)
+            seconds = worker.ask("turn", 1, False)["seconds"]
+            turns[name] = max(1, round(turn_seconds / seconds))
+            batches[name] = max(1, round(turn_seconds / 2 / worker.ask("inference", 1)))
+        times, inference, rates = defaultdict(list), defaultdict(list), []
+        for index in range(rounds):
+            progress(f"round {index + 1} of {rounds}")
+            rates.append(attainable_rate(cell))
+            for name, worker in workers.items():
+                times[name].append(worker.ask("turn", turns[name], False)["seconds"])
+                inference[name].append(worker.ask("inference", batches[name]))
+        results = {}
+        for name, worker in workers.items():
+            progress(f"looking into {name}")
+            parts = worker.ask("turn", turns[name], True)["parts"]
+            facts = worker.ask("facts")
+            seconds = _spread(times[name])
+            reference = models[0]
+            results[name] = dict(
+                iteration=seconds,
+                ratio=_spread([a / b for a, b in zip(times[name], times[reference])]),
+                inference=_spread(inference[name]),
+                inference_ratio=_spread(
+                    [a / b for a, b in zip(inference[name], inference[reference])]
+                ),
+                iterations=rounds * turns[name],
+                parts={part: parts.get(part, 0.0) for part in PARTS},
+                utilization=facts["flops"] / seconds["median"] / statistics.median(rates),
+                **facts,
+            )
+        return results
+    finally:
+        for worker in workers.values():
+            worker.stop()
+
+
+def measure_colorize(checkpoint: str, cell: Cell, rounds: int = 3) -> dict:
+    """End-to-end colorization of the embedded photographs, from files to files.
+
+    Args:
+        checkpoint: A trained model.
+        cell: Device and threads; the photographs have sizes of their own.
+        rounds: How often.
+
+    Returns:
+        ``megapixels_per_second`` and ``share_outside_network`` (median, min, max), and
+        ``megapixels`` of one round.
+    """
+    from spynco_mm.apis import Colorizer, colorize_files, plan
+    from spynco_mm.datasets.photographs import PHOTOGRAPHS, photograph_path
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(cell.threads)
+    colorizer = Colorizer(checkpoint, device=cell.device)
+    files = [str(photograph_path(name)) for name in PHOTOGRAPHS]
+    reports = []
+    with TemporaryDirectory() as folder:
+        jobs = plan(files, Path(folder), colorizer.outputs, ".png")
+        for _ in range(rounds + 1):  # the first one warms up
+            reports.append(colorize_files(colorizer, jobs, overwrite=True, progress=False))
+            if reports[-1].failed:
+                raise RuntimeError(f"Colorizing failed: {reports[-1].failed}")
+    torch.set_num_threads(before)
+    return dict(
+        checkpoint=Path(checkpoint).name,
+        parameters=sum(p.numel() for p in colorizer.generator.parameters()),
+        megapixels=reports[0].megapixels,
+        megapixels_per_second=_spread([r.megapixels_per_second for r in reports[1:]]),
+        share_outside_network=_spread([r.share_outside_network for r in reports[1:]]),
+    )
+
+
+def describe_machine(cell: Cell) -> dict:
+    """What the numbers of a run depend on."""
+    processor = "unknown"
+    if cell.device == "cuda":
+        processor = torch.cuda.get_device_name()
+    elif Path("/proc/cpuinfo").exists():
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                processor = line.partition(":")[2].strip()
+    return dict(
+        processor=processor,
+        torch=torch.__version__,
+        **{k: v for k, v in asdict(cell).items() if k in ("device", "precision", "threads")},
+    )
+
+
+def format_table(results: dict) -> str:
+    """Markdown: a row per cell and model.
+
+    Args:
+        results: ``machine`` and ``cells``, as the tool writes them.
+    """
+    lines = [
+        "| size | batch | model | iteration (ms) | ratio | inference (ms) | ratio | peak memory "
+        "(MiB) | parameters (M) | GFLOP | of attainable |",
+        "| ---: | ---: | :--- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for cell in results["cells"]:
+        for name, row in cell["models"].items():
+            cells = (
+                cell["size"],
+                cell["batch"],
+                name,
+                _range(row["iteration"], 1e3, ".1f"),
+                _range(row["ratio"], 1, ".2f"),
+                _range(row["inference"], 1e3, ".1f"),
+                _range(row["inference_ratio"], 1, ".2f"),
+                f"{row['peak_memory'] / 2**20:.0f}",
+                f"{row['parameters'] / 1e6:.3f}",
+                f"{row['flops'] / 1e9:.1f}",
+                f"{row['utilization']:.0%}",
+            )
+            lines.append(f"| {' | '.join(map(str, cells))} |")
+    machine = results["machine"]
+    lines += [
+        "",
+        f"{machine['processor']}, torch {machine['torch']}, {machine['device']}, "
+        f"{machine['precision']}, {machine['threads']} threads. Iterations run through mmengine's "
+        "Runner, data and logging included. Medians (minimum to maximum) over turns; ratios are to "
+        "the first model, turn by turn. Memory is what training adds to the process. GFLOP are of "
+        "one iteration's convolutions and products; attainable is the rate of a 2048×2048 product.",
+        "",
+        "| size | batch | model | " + " | ".join(PARTS) + " |",
+        "| ---: | ---: | :--- |" + " ---: |" * len(PARTS),
+    ]
+    for cell in results["cells"]:
+        for name, row in cell["models"].items():
+            total = sum(row["parts"].values())
+            shares = " | ".join(f"{row['parts'][part] / total:.0%}" for part in PARTS)
+            lines.append(f"| {cell['size']} | {cell['batch']} | {name} | {shares} |")
+    if "colorize" in results:
+        row = results["colorize"]
+        lines += [
+            "",
+            f"Colorize, {row['parameters'] / 1e6:.3f} M parameters, {row['megapixels']:.2f} "
+            "megapixels of photographs from files to files: "
+            f"{_range(row['megapixels_per_second'], 1, '.2f')} megapixels per second, "
+            f"{_range(row['share_outside_network'], 100, '.0f')} % of the time outside "
+            "the network.",
+        ]
+    return "\n".join(lines)
+
+
+def _range(spread: dict, scale: float, form: str) -> str:
+    median, low, high = (format(spread[key] * scale, form) for key in ("median", "min", "max"))
+    return f"{median} ({low} to {high})"

@@ -1,0 +1,76 @@
+"""What every evaluation of a run measured, and what the training had cost until then."""
+
+import json
+import time
+from pathlib import Path
+from typing import Optional, Union
+
+from mmagic.registry import HOOKS
+from mmengine.dist import master_only
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from spynco_mm.evaluation.files import write_atomically
+
+FILE = "history.jsonl"
+
+
+def read_history(work_dir: Union[str, Path]) -> "list[dict]":
+    """The evaluations of a run in the order of their epochs; empty if there is none yet.
+
+    Args:
+        work_dir: Folder of the run.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    path = Path(work_dir, FILE)
+    if not path.is_file():
+        return []
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    except ValueError as error:
+        raise ValueError(f"{path}: this is not a history of a run ({error}).") from error
+
+
+@HOOKS.register_module()
+class HistoryHook(Hook):
+    """Adds a line to ``<work_dir>/history.jsonl`` after each validation.
+
+    A line holds ``epoch``, ``iter``, ``metrics`` (flat names to numbers), ``train_seconds`` and
+    ``train_cpu_seconds``, the wall-clock and processor time of rank 0 inside training epochs until
+    then, evaluations and checkpoints not counted; and ``photographs`` where a
+    ``ColorizationMetric`` keeps them. A resumed run replaces what comes after its checkpoint, and
+    goes on counting from there.
+    """
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Start the clocks."""
+        self._start = time.perf_counter(), time.process_time()
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Stop the clocks, before the checkpoint that will keep them."""
+        now = time.perf_counter(), time.process_time()
+        for name, start, end in zip(("train_seconds", "train_cpu_seconds"), self._start, now):
+            spent = runner.message_hub.runtime_info.get(name, 0.0)
+            runner.message_hub.update_info(name, spent + end - start)
+
+    @master_only
+    def after_val_epoch(self, runner: Runner, metrics: Optional[dict] = None) -> None:
+        """Add the line."""
+        info = runner.message_hub.runtime_info
+        line = dict(
+            epoch=runner.epoch,
+            iter=runner.iter,
+            train_seconds=info.get("train_seconds", 0.0),
+            train_cpu_seconds=info.get("train_cpu_seconds", 0.0),
+            metrics=metrics,
+        )
+        loop = runner.val_loop
+        for evaluator in getattr(loop, "evaluators", None) or [loop.evaluator]:
+            for metric in evaluator.metrics:
+                if getattr(metric, "photographs", None):
+                    line["photographs"] = metric.photographs
+        before = [e for e in read_history(runner.work_dir) if e["iter"] < runner.iter]
+        text = "".join(json.dumps(entry) + "\n" for entry in [*before, line])
+        write_atomically(Path(runner.work_dir, FILE), text.encode())

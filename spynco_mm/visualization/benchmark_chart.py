@@ -1,0 +1,45 @@
+"""Bar chart of a benchmark: where the time of an iteration goes, and the memory."""
+
+import io
+from typing import Any
+
+from matplotlib.figure import Figure
+
+
+def benchmark_chart(cells: "list[dict[str, Any]]", parts: "tuple[str, ...]") -> bytes:
+    """Draw a benchmark.
+
+    Args:
+        cells: As in the benchmark's JSON: ``size``, ``batch`` and ``models``.
+        parts: What an iteration is divided into, from bottom to top.
+
+    Returns:
+        A PNG: per cell a panel with a bar per model, stacked by part (seconds an iteration), and
+        below it the peak memory.
+    """
+    figure = Figure(figsize=(3.4 * len(cells) + 1.2, 6), layout="constrained")
+    axes = figure.subplots(2, len(cells), squeeze=False, height_ratios=(3, 1))
+    for (times, memory), cell in zip(axes.T, cells):
+        names = list(cell["models"])
+        bottom = [0.0] * len(names)
+        for part in parts:
+            heights = [max(cell["models"][name]["parts"][part], 0) for name in names]
+            times.bar(names, heights, bottom=bottom, label=part)
+            bottom = [b + h for b, h in zip(bottom, heights)]
+        for index, name in enumerate(names):
+            ratio = cell["models"][name]["ratio"]["median"]
+            times.annotate(f"×{ratio:.2f}", (index, bottom[index]), ha="center", va="bottom")
+        times.set_title(f"{cell['size']}×{cell['size']}, batch {cell['batch']}")
+        times.margins(y=0.1)
+        times.tick_params(axis="x", labelbottom=False)
+        memory.bar(
+            names, [cell["models"][name]["peak_memory"] / 2**20 for name in names], color="0.6"
+        )
+        memory.tick_params(axis="x", rotation=60)
+    axes[0][0].set_ylabel("seconds per training iteration")
+    axes[1][0].set_ylabel("peak memory (MiB)")
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    axes[0][0].legend(handles[::-1], labels[::-1], fontsize="small")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()

@@ -1,0 +1,183 @@
+"""Some training steps of several models on one process, or on each of several.
+
+    python -m torch.distributed.run --nproc_per_node=2 tests/engine/ranks.py FOLDER
+
+writes the weights of every process after the steps of every scenario to FOLDER/<rank>.pth.
+"""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import spynco_mm  # isort: skip  (before mmagic, so that it can be imported)
+import numpy as np
+import torch
+from mmagic.models import CycleGAN
+from mmagic.registry import MODEL_WRAPPERS, MODELS
+from mmengine.config import Config
+from mmengine.logging import MessageHub
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from skimage import data
+
+from spynco_mm.engine import LossHook
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+STEPS, BATCH = 4, 4
+NARROW = {
+    "model.generator.base_channels": 4,
+    "model.generator.num_blocks": 1,
+    "model.discriminator.channels": (4, 4, 8, 8),
+    # The pool draws at random on every process, so no process could see the same fakes as two do.
+    "model.buffer_size": 0,
+}
+ONE_OUTPUT = {
+    "model.generator.num_outputs": 1,
+    **{
+        f"model.{name}.weights": (1,)
+        for name in (
+            "identity_loss",
+            "cycle_bab_loss",
+            "cycle_aba_loss",
+            "gan_loss",
+            "contours_loss",
+        )
+    },
+}
+CYCLEGAN = dict(
+    type="CycleGAN",
+    generator=dict(
+        type="ResnetGenerator",
+        in_channels=3,
+        out_channels=3,
+        base_channels=4,
+        num_blocks=1,
+        norm_cfg=dict(type="IN"),
+    ),
+    discriminator=dict(
+        type="PatchDiscriminator",
+        in_channels=3,
+        base_channels=4,
+        num_conv=1,
+        norm_cfg=dict(type="IN"),
+    ),
+    default_domain="color",
+    reachable_domains=["color", "gray"],
+    related_domains=["color", "gray"],
+    data_preprocessor=dict(
+        type="DataPreprocessor",
+        mean=127.5,
+        std=127.5,
+        data_keys=["img_gray", "img_color"],
+    ),
+)
+#: Name: config, overrides.
+SCENARIOS = {
+    "paper": ("spynco_cifar10", {}),
+    "exact": ("spynco_exact_cifar10", {}),
+    "accumulation": (
+        "spynco_cifar10",
+        {
+            "optim_wrapper.generator.accumulative_counts": 2,
+            "optim_wrapper.discriminator.accumulative_counts": 2,
+        },
+    ),
+    # Three backward passes of G in a step, as for large batches.
+    "parted": ("spynco_cifar10", {"model.joint_pixels": 0}),
+    "one output": ("spynco_cifar10", ONE_OUTPUT),
+    # The discriminator has weights, is wrapped, and gets no gradient.
+    "no GAN": ("spynco_cifar10", {"model.gan_loss": None}),
+    "CycleGAN": (None, {}),
+    "CycleGAN as it is in mmagic": (None, {}),
+}
+
+
+def batches(rank: int, world: int):
+    """The part of ``STEPS`` union batches that a process sees: crops of a photograph, 32×32."""
+    # Fur everywhere: in a constant region CycleGAN's ReLU would follow the sign of rounding errors.
+    photo = torch.from_numpy(data.chelsea()).permute(2, 0, 1).double()
+    rng = np.random.default_rng(0)
+    for _ in range(STEPS):
+        corners = rng.integers(0, 300 - 32, (2, BATCH, 2))
+        color, other = (
+            torch.stack([photo[:, y : y + 32, x : x + 32] for y, x in part]) for part in corners
+        )
+        gray = other.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+        yield {"inputs": {"img_gray": gray[rank::world], "img_color": color[rank::world]}}
+
+
+def train(name: str, rank: int = 0, world: int = 1) -> dict:
+    """The weights before and after the steps, in float64."""
+    config, options = SCENARIOS[name]
+    cfg = Config.fromfile(CONFIGS / f"{config or 'spynco_cifar10'}.py")
+    if config is None:
+        cfg.model = dict(CYCLEGAN)
+        cfg.optim_wrapper = dict(
+            constructor="MultiOptimWrapperConstructor",
+            generators=cfg.optim_wrapper.generator,
+            discriminators=cfg.optim_wrapper.discriminator,
+        )
+    else:
+        cfg.merge_from_dict({**NARROW, **options})
+    torch.manual_seed(0)  # The same first weights on one process as on rank 0 of two.
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    if rank:  # The wrapper has to bring rank 0's.
+        torch.nn.init.normal_(next(model.parameters()))
+    model = network = model.double()
+    if world > 1:
+        cfg.model_wrapper_cfg.device_ids = None
+        model = MODEL_WRAPPERS.build(cfg.model_wrapper_cfg, default_args=dict(module=network))
+    start = {key: value.clone() for key, value in network.state_dict().items()}
+    runner = SimpleNamespace(model=model, logger=None)
+    wrappers = Runner.build_optim_wrapper(runner, cfg.optim_wrapper)
+    for wrapper in wrappers.values():
+        wrapper.initialize_count_status(network, 0, STEPS)
+    step = network.train_step
+    if "as it is" in name:
+        step = CycleGAN.train_step.__wrapped__.__get__(network)
+    for i, batch in enumerate(batches(rank, world)):
+        MessageHub.get_current_instance().update_info("iter", i)  # CycleGAN asks for it.
+        step(batch, wrappers)
+    end = network.state_dict()
+    return {
+        key.replace(".module", "", 1) if world > 1 else key: (start[key], end[key]) for key in end
+    }
+
+
+def stopped_by(rank: int, folder: Path) -> str:
+    """What LossHook says on this process when only process 1 has a bad loss."""
+    hook = LossHook()
+    runner = SimpleNamespace(
+        hooks=[hook],
+        iter=6,
+        epoch=0,
+        max_iters=100,
+        work_dir=str(folder),
+        train_dataloader=range(7),
+        train_loop=None,
+    )
+    hook.before_train(runner)
+    value = float("inf") if rank == 1 else 1.0
+    try:
+        hook.after_train_iter(runner, 6, None, {"loss_g": torch.tensor(value)})
+    except FloatingPointError as error:
+        return str(error)
+    return "nothing"
+
+
+def main() -> None:
+    torch.distributed.init_process_group("gloo")
+    init_default_scope("mmagic")
+    rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    folder = Path(sys.argv[1])
+    results = {name: train(name, rank, world) for name in SCENARIOS}
+    results["stopped"] = stopped_by(rank, folder)
+    torch.save(results, folder / f"{rank}.pth")
+    spynco_mm.compat.leave_gloo()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""Two processes against one that sees both batches."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import ranks
+import torch
+
+# Both ways add the same numbers in another order: over the images of a batch, and over processes.
+# In float64 a mean of n ~ 1e4 terms is off by n * 1.1e-16 ~ 1e-12 of the terms' size at worst. Adam
+# divides by |gradient| + 1e-8, and so turns the error of a gradient that would be 0 (the bias in
+# front of an instance norm) into at most lr * 1e-12 / 1e-8 = 2e-8 a step, and 4 steps are made. In
+# float32 the same biases would move by the full lr in the direction of the rounding error, which is
+# why this test is not in float32.
+TOLERANCE = 1e-7
+
+
+@pytest.fixture(scope="module")
+def processes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranks")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    env = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(
+        [*command, ranks.__file__, str(folder)], env=env, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    return [torch.load(folder / f"{rank}.pth") for rank in range(2)]
+
+
+def differences(a: dict, b: dict) -> dict:
+    assert a.keys() == b.keys()
+    return {key: (a[key][1] - b[key][1]).abs().max().item() for key in a if a[key][1].numel()}
+
+
+@pytest.mark.parametrize("name", [name for name in ranks.SCENARIOS if "as it is" not in name])
+def test_ranks_agree_with_each_other_and_with_one_process(processes, name):
+    first, second = (results[name] for results in processes)
+    assert all(torch.equal(first[key][1], second[key][1]) for key in first)
+    alone = ranks.train(name)
+    assert max(differences(first, alone).values()) <= TOLERANCE
+    # Both networks were trained: a step of Adam moves a weight by about lr = 2e-4.
+    for network in ("generator", "discriminator"):
+        moved = [(end - start).abs().max() for key, (start, end) in first.items() if network in key]
+        untrained = name == "no GAN" and network == "discriminator"
+        assert max(moved) == 0 if untrained else max(moved) > 1e-4
+
+
+def test_cyclegan_of_mmagic_does_not_average(processes):
+    """What the import mends: the ranks drift apart as far as they train."""
+    name = "CycleGAN as it is in mmagic"
+    apart = differences(*(results[name] for results in processes))
+    assert max(apart.values()) > 1e-4 > 1e3 * TOLERANCE
+
+
+def test_a_bad_loss_on_one_process_stops_all(processes):
+    sentences = {results["stopped"] for results in processes}
+    assert len(sentences) == 1
+    assert sentences.pop().startswith("loss_g became inf at iteration 7 on process 1 (epoch 1): no")

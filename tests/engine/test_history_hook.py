@@ -1,0 +1,77 @@
+import json
+import time
+from types import SimpleNamespace
+
+import pytest
+from mmengine.evaluator import Evaluator
+from mmengine.logging import MessageHub
+
+from spynco_mm.engine import HistoryHook, read_history
+from spynco_mm.evaluation import ColorizationMetric
+
+
+@pytest.fixture
+def runner(tmp_path):
+    metric = ColorizationMetric()
+    return SimpleNamespace(
+        work_dir=str(tmp_path),
+        epoch=1,
+        iter=10,
+        message_hub=MessageHub.get_instance(f"history_{tmp_path.name}"),
+        val_loop=SimpleNamespace(evaluator=Evaluator([metric])),
+    )
+
+
+def train_epoch(hook, runner, work):
+    hook.before_train_epoch(runner)
+    work()
+    hook.after_train_epoch(runner)
+
+
+def burn():
+    end = time.process_time() + 0.05
+    while time.process_time() < end:
+        pass
+
+
+def test_clocks_count_training_only_and_go_on_after_a_resume(runner):
+    hook = HistoryHook()
+    train_epoch(hook, runner, lambda: time.sleep(0.1))
+    burn()  # an evaluation
+    hook.after_val_epoch(runner, {"G1/MSE": 3.0})
+    # A new process has the clocks of the checkpoint, in the message hub.
+    runner.epoch, runner.iter = 2, 20
+    train_epoch(HistoryHook(), runner, burn)
+    hook.after_val_epoch(runner, {"G1/MSE": 2.0})
+    first, second = read_history(runner.work_dir)
+    assert first["epoch"] == 1 and first["metrics"] == {"G1/MSE": 3.0}
+    assert first["train_seconds"] >= 0.1 and first["train_cpu_seconds"] < 0.05
+    assert 0.05 <= second["train_cpu_seconds"] < 0.1 + first["train_cpu_seconds"]
+    assert second["train_seconds"] > first["train_seconds"]
+
+
+def test_resumed_run_replaces_what_comes_after_its_checkpoint(runner):
+    hook = HistoryHook()
+    hook.before_train_epoch(runner)
+    for iteration in (10, 20, 30):
+        runner.iter, runner.epoch = iteration, iteration // 10
+        hook.after_val_epoch(runner, {"G1/MSE": float(iteration)})
+    runner.iter, runner.epoch = 20, 2
+    hook.after_val_epoch(runner, {"G1/MSE": -1.0})
+    assert [(e["epoch"], e["metrics"]["G1/MSE"]) for e in read_history(runner.work_dir)] == [
+        (1, 10.0),
+        (2, -1.0),
+    ]
+
+
+def test_photographs_are_kept_where_the_metric_has_them(runner):
+    runner.val_loop.evaluator.metrics[0].photographs = {"china": {"G1/MSE": 1.0}}
+    HistoryHook().after_val_epoch(runner, {})
+    assert read_history(runner.work_dir)[0]["photographs"] == {"china": {"G1/MSE": 1.0}}
+
+
+def test_damaged_history_is_named(tmp_path):
+    assert read_history(tmp_path) == []
+    (tmp_path / "history.jsonl").write_text(json.dumps({"epoch": 1}) + "\n{")
+    with pytest.raises(ValueError, match=r"history\.jsonl: this is not a history"):
+        read_history(tmp_path)

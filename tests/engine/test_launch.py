@@ -1,0 +1,270 @@
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+from mmengine.runner.checkpoint import _load_checkpoint
+
+from spynco_mm.engine import AtomicLocalBackend, check_checkpoint, latest_checkpoint, launch
+from spynco_mm.engine.checkpoint import describe_mismatch
+
+DEMO = str(Path(__file__).parents[2] / "configs" / "spynco_demo.py")
+
+
+# ---------------------------------------------------------------- configs
+
+
+def test_work_dir_follows_the_config(tmp_path):
+    config = tmp_path / "mine.v2.py"
+    config.write_text("a = 1")
+    assert launch.load_config(str(config)).work_dir == "work_dirs/mine.v2"
+    config.write_text("work_dir = 'there'")
+    assert launch.load_config(str(config)).work_dir == "there"
+    assert launch.load_config(str(config), "elsewhere").work_dir == "elsewhere"
+
+
+def test_options_override(tmp_path):
+    options = {
+        "train_cfg.max_epochs": 2,
+        "model.generator.consistency.type": "Other",  # a key that the config lacks
+        "model.generator.norm_cfg": None,
+        "visualizer.vis_backends.0.type": "TensorboardVisBackend",
+        "randomness.deterministic": True,
+        "auto_scale_lr.enable": False,
+    }
+    cfg = launch.load_config(DEMO, str(tmp_path), options)
+    assert cfg.train_cfg.max_epochs == 2
+    assert cfg.model.generator.consistency.type == "Other"
+    assert cfg.visualizer.vis_backends[0].type == "TensorboardVisBackend"
+
+
+@pytest.mark.parametrize(
+    "key, sentence",
+    [
+        ("trainn_cfg.max_epochs", "no run reads 'trainn_cfg.max_epochs'; .* train_cfg,"),
+        ("dataset.data_root", "no run reads 'dataset.data_root'; name train_dataloader.dataset"),
+        ("alpha", "no run reads 'alpha'"),
+        ("launcher", "no run reads 'launcher'"),
+        ("param_scheduler.3.begin", "param_scheduler.3.begin"),
+    ],
+)
+def test_options_that_nothing_reads(tmp_path, key, sentence):
+    with pytest.raises(ValueError, match=f"--cfg-options.*{sentence}"):
+        launch.load_config(DEMO, str(tmp_path), {key: 1})
+
+
+def test_broken_configs(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"There is no config 'none.py'"):
+        launch.load_config("none.py")
+    config = tmp_path / "broken.py"
+    config.write_text("a = [")
+    with pytest.raises(ValueError, match=r"broken\.py, or a config that it inherits, is no Python"):
+        launch.load_config(str(config))
+    config.write_text("_base_ = ['./none.py']")
+    with pytest.raises(OSError, match=r"none\.py"):
+        launch.load_config(str(config))
+
+
+def test_distributed_without_gpu_needs_gloo(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=r"'slurm' needs GPUs.*tools/dist_train.sh"):
+        launch.load_config(DEMO, launcher="slurm")
+
+
+# ---------------------------------------------------------------- AMP
+
+
+def test_amp_without_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="--amp needs a GPU"):
+        launch.enable_amp(Config.fromfile(DEMO), "bfloat16")
+
+
+def test_amp_changes_every_wrapper(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    cfg = Config.fromfile(DEMO)
+    launch.enable_amp(cfg, "float16")
+    for name in ("generator", "discriminator"):
+        wrapper = cfg.optim_wrapper[name]
+        assert (wrapper.type, wrapper.dtype, wrapper.loss_scale) == (
+            "AmpOptimWrapper",
+            "float16",
+            "dynamic",
+        )
+    # As in mmagic's CycleGAN configs, where mmagic's own flag does nothing.
+    cfg = Config(dict(optim_wrapper=dict(generators=dict(optimizer=dict(type="Adam")))))
+    launch.enable_amp(cfg, "bfloat16")
+    assert cfg.optim_wrapper.generators.type == "AmpOptimWrapper"
+    for wrapper, sentence in (
+        (dict(type="ApexOptimWrapper", optimizer=dict(type="Adam")), "uses ApexOptimWrapper"),
+        (dict(constructor="Mine"), "found no optimizer wrapper"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            launch.enable_amp(Config(dict(optim_wrapper=wrapper)), "float16")
+
+
+# ---------------------------------------------------------------- data
+
+
+def test_data_smaller_than_a_batch(tmp_path):
+    options = {
+        "train_dataloader.batch_size": 50,
+        "train_dataloader.dataset.crops_per_photo": 4,
+        "model.generator.base_channels": 4,
+    }
+    cfg = launch.load_config(DEMO, str(tmp_path), options)
+    cfg.experiment_name = str(tmp_path)
+    with pytest.raises(ValueError, match=r"has 40 images.*less than one batch of 50; lower"):
+        launch.check_train_data(Runner.from_cfg(cfg))
+
+
+# ---------------------------------------------------------------- checkpoints
+
+
+class RunsCode:
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def write_checkpoints(folder):
+    """Files that are no checkpoint, and what is said of them."""
+    trap = folder / "trap"
+    torch.save(dict(state_dict={}, meta=RunsCode(trap)), folder / "zip.pth")
+    torch.save(RunsCode(trap), folder / "old.pth", _use_new_zipfile_serialization=False)
+    (folder / "raw.pth").write_bytes(pickle.dumps(RunsCode(trap), 2))
+    torch.save(dict(a=torch.zeros(9999)), folder / "whole.pth")
+    (folder / "cut.pth").write_bytes((folder / "whole.pth").read_bytes()[:20000])
+    (folder / "empty.pth").touch()
+    (folder / "text.pth").write_text("<html>Not found</html>")
+    torch.save([1], folder / "list.pth")
+    return {
+        "zip": r"refers to \S+\.mkdir, which is neither numbers nor text",
+        "old": "cannot be loaded",
+        "raw": "cannot be loaded",
+        "cut": "cut off or not a checkpoint",
+        "empty": "cut off or not a checkpoint",
+        "text": "cannot be loaded",
+        "list": "holds a list instead of a dict",
+    }
+
+
+def test_broken_and_hostile_checkpoints(tmp_path):
+    for name, sentence in write_checkpoints(tmp_path).items():
+        path = tmp_path / f"{name}.pth"
+        # As --resume, as load_from, and as mmengine would load it by itself.
+        with pytest.raises(ValueError, match=rf"{name}\.pth.*{sentence}"):
+            launch.resume_from(Config(dict()), str(path))
+        with pytest.raises(ValueError, match=sentence):
+            launch.load_config(DEMO, str(tmp_path), dict(load_from=str(path)))
+    for name in ("zip", "old", "raw"):
+        with pytest.raises(pickle.UnpicklingError):
+            _load_checkpoint(str(tmp_path / f"{name}.pth"))
+    assert not (tmp_path / "trap").exists()
+    with pytest.raises(FileNotFoundError, match=r"There is no checkpoint 'none.pth'"):
+        check_checkpoint("none.pth")
+    check_checkpoint(tmp_path / "whole.pth")
+
+
+def test_resume_auto(tmp_path, capsys):
+    cfg = Config(dict(work_dir=str(tmp_path)))
+    launch.resume_from(cfg, "auto")
+    assert "starting from the beginning" in capsys.readouterr().out
+    assert "resume" not in cfg
+    for name in ("epoch_9", "epoch_10", "best_G1_MSE_epoch_11", "epoch_x"):
+        torch.save({}, tmp_path / f"{name}.pth")
+    (tmp_path / "epoch_12.pth.part").touch()
+    (tmp_path / "last_checkpoint").write_text(str(tmp_path / "epoch_9.pth"))
+    launch.resume_from(cfg, "auto")
+    assert cfg.resume and cfg.load_from == latest_checkpoint(tmp_path)
+    assert cfg.load_from == str(tmp_path / "epoch_10.pth")
+
+
+def test_files_appear_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "new" / "epoch_1.pth"
+    backend = AtomicLocalBackend()
+    backend.put(b"old", path)
+    order = []
+    monkeypatch.setattr(os, "fsync", lambda number: order.append("fsync"))
+
+    def fail(source, target):
+        order.append("replace")
+        assert Path(source).read_bytes() == b"new" and path.read_bytes() == b"old"
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="no space left"):
+        backend.put(b"new", path)
+    assert order == ["fsync", "replace"]
+    assert path.read_bytes() == b"old" and list(path.parent.iterdir()) == [path]
+
+
+def test_describe_mismatch():
+    model = {"a.w": torch.zeros(2, 3), "b.w": torch.zeros(1), "same": torch.zeros(4)}
+    other = {"a.w": torch.zeros(3, 3), "c.w": torch.zeros(1), "same": torch.ones(4)}
+    assert describe_mismatch(model, other) == (
+        "a.w has shape (3, 3) in the checkpoint and (2, 3) in the model, "
+        "b.w is missing in the checkpoint, c.w is unknown to the model"
+    )
+    assert describe_mismatch(model, other, at_most=1).endswith("(2, 3) in the model, and 2 more")
+    assert describe_mismatch(model, dict(model)) == ""
+
+
+# ---------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize(
+    "error, sentence",
+    [
+        (ValueError("wrong"), "ValueError: wrong\n"),
+        (FileNotFoundError("no file"), "FileNotFoundError: no file\n"),
+        (KeyError("Foo is not in the mmagic::model registry."), "KeyError: Foo is not in the"),
+        (
+            TypeError("Loop() got an unexpected keyword argument 'max_epoch'"),
+            "argument 'max_epoch'",
+        ),
+    ],
+)
+def test_expected_errors_are_one_sentence(error, sentence, capsys, monkeypatch):
+    monkeypatch.delenv("SPYNCO_TRACEBACK", raising=False)
+    with pytest.raises(SystemExit) as end, launch.one_sentence_errors():
+        raise error
+    assert end.value.code == 1
+    assert sentence in capsys.readouterr().err
+    monkeypatch.setenv("SPYNCO_TRACEBACK", "1")
+    with pytest.raises(type(error)), launch.one_sentence_errors():
+        raise error
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), TypeError("bad operand"), RuntimeError("bug")])
+def test_bugs_keep_their_traceback(error, monkeypatch):
+    monkeypatch.delenv("SPYNCO_TRACEBACK", raising=False)
+    with pytest.raises(type(error)), launch.one_sentence_errors():
+        raise error
+
+
+def test_the_first_process_speaks_for_all(monkeypatch, capsys):
+    waited = []
+    monkeypatch.delenv("SPYNCO_TRACEBACK", raising=False)
+    monkeypatch.setattr(launch.time, "sleep", waited.append)
+    for rank, expected in (("0", []), ("1", [5])):
+        monkeypatch.setenv("RANK", rank)
+        with pytest.raises(SystemExit), launch.one_sentence_errors():
+            raise ValueError("wrong")
+        assert waited == expected
+
+
+def test_a_tool_ends_with_a_sentence_and_a_status():
+    script = Path(DEMO).parents[1] / "tools" / "train.py"
+    run = subprocess.run(
+        [sys.executable, str(script), "none.py", "--seed", "3"], capture_output=True, text=True
+    )
+    assert run.returncode == 1
+    assert "There is no config 'none.py'" in run.stderr and "Traceback" not in run.stderr

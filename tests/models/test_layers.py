@@ -1,0 +1,177 @@
+"""How a network starts, and the two ways of upsampling: interpolate and convolve, or neither."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from numpy_networks import separable_conv, upsample
+from torch import nn
+
+from spynco_mm.models import SpyncoDiscriminator, SpyncoGenerator
+from spynco_mm.models.layers import (
+    Conv2d,
+    ConvBlock,
+    MappingConv,
+    ResidualBlock,
+    SeparableConv,
+    UpsampleBlock,
+)
+from spynco_mm.models.layers import upsample as torch_upsample
+
+
+def features(channels=3, size=(5, 6), n=2, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(n, channels, *size, generator=generator, dtype=torch.float64)
+
+
+# ------------------------------------------------------------------ initialisation
+
+
+def convolutions(network):
+    return [m for m in network.modules() if isinstance(m, nn.Conv2d)]
+
+
+@pytest.mark.parametrize("cls", [SpyncoGenerator, SpyncoDiscriminator])
+@pytest.mark.parametrize("init_cfg, std", [(None, 0.02), (dict(type="normal", gain=0.1), 0.1)])
+def test_every_convolution_starts_normal(cls, init_cfg, std):
+    torch.manual_seed(0)
+    network = cls(init_cfg=init_cfg)
+    network.init_weights()
+    for conv in convolutions(network):
+        # Five standard errors of the sample deviation.
+        assert abs(conv.weight.std() / std - 1) < 5 / (2 * conv.weight.numel()) ** 0.5
+        assert conv.bias is None or not conv.bias.any()
+
+
+@pytest.mark.parametrize("kind", ["xavier", "kaiming"])
+def test_other_initialisations(kind):
+    torch.manual_seed(0)
+    network = SpyncoDiscriminator(init_cfg=dict(type=kind, gain=1.0))
+    network.init_weights()
+    conv = network.blocks[2].conv[0]  # 128 → 256 channels, 4 taps
+    fan_in, fan_out = 128 * 4, 256 * 4
+    std = {"xavier": (2 / (fan_in + fan_out)) ** 0.5, "kaiming": (2 / fan_in) ** 0.5}[kind]
+    assert abs(conv.weight.std() / std - 1) < 0.02
+
+
+def test_pretrained(tmp_path):
+    small = dict(base_channels=2, num_blocks=1)
+    source = SpyncoGenerator(**small)
+    torch.save(source.state_dict(), tmp_path / "g.pth")
+    init_cfg = dict(type="Pretrained", checkpoint=str(tmp_path / "g.pth"))
+    network = SpyncoGenerator(**small, init_cfg=init_cfg)
+    network.init_weights()
+    for name, value in source.state_dict().items():
+        assert torch.equal(network.state_dict()[name], value)
+
+
+@pytest.mark.parametrize("cls", [SpyncoGenerator, SpyncoDiscriminator])
+def test_unknown_initialisation(cls):
+    with pytest.raises(ValueError, match=f"{cls.__name__}: the type of init_cfg is .*'magic'"):
+        cls(init_cfg=dict(type="magic"))
+
+
+# ------------------------------------------------------------------ convolutions
+
+
+@pytest.mark.parametrize("first_bias", [True, False])
+@pytest.mark.parametrize("kernel, stride, padding", [(5, 2, None), (3, 1, None), (4, 2, 1)])
+def test_separable_convolution(kernel, stride, padding, first_bias):
+    layer = SeparableConv(3, 4, kernel, stride, padding, first_bias).double()
+    shapes = {name: tuple(p.shape) for name, p in layer.named_parameters()}
+    expected = {"0.weight": (4, 3, kernel, 1), "0.bias": (4,), "1.weight": (4, 4, 1, kernel),
+                "1.bias": (4,)}  # fmt: skip
+    if not first_bias:
+        del expected["0.bias"]
+    assert shapes == expected
+    x = features(size=(9, 12))
+    numbers = [[None if p is None else p.detach().numpy() for p in (c.weight, c.bias)]
+               for c in layer]  # fmt: skip
+    pad = kernel // 2 if padding is None else padding
+    y = separable_conv(x.numpy(), numbers, stride, pad)
+    np.testing.assert_allclose(layer(x).detach(), y, atol=1e-12)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "bilinear"])
+@pytest.mark.parametrize("times", [0, 1, 2])
+def test_upsampling_is_applied_so_many_times(mode, times):
+    x = features()
+    expected = x.numpy()
+    for _ in range(times):
+        expected = upsample(expected, mode)
+    np.testing.assert_allclose(torch_upsample(x, mode, times), expected, atol=1e-12)
+
+
+def compare(fast, naive, *args):
+    """Outputs, and gradients of the input and of every parameter."""
+    naive.load_state_dict(fast.state_dict())
+    found = []
+    for layer in (fast, naive):
+        x = features(*args).requires_grad_()
+        y = layer(x)
+        weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(1)).to(y)
+        found.append([y, *torch.autograd.grad((y * weights).sum(), [x, *layer.parameters()])])
+    for a, b in zip(*found):
+        torch.testing.assert_close(a, b, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5, 7])
+@pytest.mark.parametrize("times", [0, 1, 2, 3])
+@pytest.mark.parametrize("size", [(4, 4), (5, 7)])
+def test_fast_mapping_equals_the_naive_one(kernel, times, size):
+    def mapping(fast):
+        layer = MappingConv(3, 2, kernel, padding=kernel // 2, mode="nearest", fast=fast).double()
+        return lambda_module(layer, times)
+
+    compare(mapping(True), mapping(False), 3, size)
+
+
+def lambda_module(layer, times):
+    class Times(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, x):
+            return self.layer(x, times)
+
+    return Times()
+
+
+@pytest.mark.parametrize("norm_cfg", [dict(type="IN"), dict(type="BN"), None])
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+@pytest.mark.parametrize("size", [(4, 4), (5, 7)])
+def test_fast_upsampling_equals_the_naive_one(norm_cfg, kernel, size):
+    def block(fast):
+        conv = SeparableConv(3, 4, kernel)
+        return UpsampleBlock(conv, 4, norm_cfg, nn.ReLU(), mode="nearest", fast=fast).double()
+
+    compare(block(True), block(False), 3, size)
+
+
+# ------------------------------------------------------------------ biases before instance norm
+
+
+@pytest.mark.parametrize("cls", [ConvBlock, ResidualBlock])
+def test_bias_before_instance_norm(cls):
+    torch.manual_seed(0)
+    block = cls(Conv2d(3, 3, 3, padding=1), 3, dict(type="IN"), nn.ReLU()).double()
+    x = features()
+    with torch.no_grad():
+        block.conv.bias.uniform_(-2, 2)
+    plain = F.conv2d(x, block.conv.weight, block.conv.bias, padding=1)
+    expected = F.relu(F.instance_norm(plain)) + (x if cls is ResidualBlock else 0)
+    torch.testing.assert_close(block(x), expected, atol=1e-10, rtol=0)
+    (block(x) ** 2).sum().backward()
+    assert block.conv.weight.grad.abs().max() > 1e-3
+    assert block.conv.bias.grad is not None and not block.conv.bias.grad.any()
+
+
+@pytest.mark.parametrize("norm_cfg", [None, dict(type="BN"), dict(type="GN", num_groups=3)])
+def test_other_biases_count(norm_cfg):
+    torch.manual_seed(0)
+    conv = SeparableConv(3, 6, 3)
+    block = ConvBlock(conv, 6, norm_cfg, nn.ReLU()).double().eval()
+    block(features()).square().sum().backward()
+    # The first one of a pair counts always, since the second sees zeros beyond the border.
+    assert all(c.bias.grad.abs().max() > 1e-6 for c in conv)

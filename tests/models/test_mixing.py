@@ -1,0 +1,165 @@
+"""Our parts inside mmagic's models, mmagic's inside ours: each takes real training steps."""
+
+import pytest
+import torch
+from mmagic.registry import MODELS
+from mmagic.structures import DataSample
+from mmengine import MessageHub
+from mmengine.optim import OptimWrapper
+from small_models import assert_trains, batch, build, images, optimizers, osp, resting
+
+SPYNCO_G = dict(
+    type="SpyncoGenerator", base_channels=3, num_blocks=1, num_outputs=3, return_pyramid=False
+)
+SPYNCO_D = dict(type="SpyncoDiscriminator", channels=(4, 6, 8, 10))
+RESNET_G = dict(
+    type="ResnetGenerator", in_channels=3, out_channels=3, base_channels=4, num_blocks=1
+)
+PATCH_D = dict(type="PatchDiscriminator", in_channels=3, base_channels=4, num_conv=2)
+GRAY3 = dict(type="HandcraftedTranslation", weights=[[0.299, 0.587, 0.114]] * 3)
+PREPROCESSOR = dict(type="DataPreprocessor", output_channel_order="RGB", data_keys=None)
+
+
+def translation_model(kind, generator, discriminator, **kwargs):
+    """One of mmagic's, as its runner would make it: built, then initialised."""
+    torch.manual_seed(0)
+    domains = ["color", "gray"]
+    model = MODELS.build(
+        dict(
+            type=kind,
+            data_preprocessor=PREPROCESSOR,
+            generator=generator,
+            discriminator=discriminator,
+            default_domain="color",
+            reachable_domains=["color"] if kind == "Pix2Pix" else domains,
+            related_domains=domains,
+            **kwargs,
+        )
+    )
+    model.init_weights()
+    return model
+
+
+def step_of(model, names=("generators", "discriminators")):
+    wrappers = optimizers(model, names, lr=0.1)
+
+    def step(i):
+        MessageHub.get_current_instance().update_info("iter", i)  # as the runner does
+        return model.train_step(batch(seed=i), wrappers)
+
+    return step
+
+
+@pytest.mark.parametrize("consistency", [None, dict(type="ExactConsistency")])
+def test_our_networks_inside_cyclegan(consistency):
+    generator = {**SPYNCO_G, "consistency": consistency}
+    model = translation_model("CycleGAN", generator, SPYNCO_D)
+    log = assert_trains(model, step_of(model), still=resting(model))
+    assert {"loss_gan_g_color", "cycle_loss", "id_loss", "loss_gan_d_gray"} <= set(log)
+    (sample, _) = model.val_step(batch())
+    assert sample.fake_color.shape == (3, 24, 28)
+
+
+def test_our_networks_inside_pix2pix():
+    """Its discriminator judges source and target side by side."""
+    model = translation_model("Pix2Pix", SPYNCO_G, {**SPYNCO_D, "in_channels": 6})
+    log = assert_trains(model, step_of(model), still=resting(model))
+    assert {"loss_gan_g", "loss_pixel", "loss_gan_d_real"} <= set(log)
+    (sample, _) = model.val_step(batch())
+    assert sample.fake_color.shape == (3, 24, 28)
+
+
+def test_mmagics_networks_inside_spyncogan():
+    """Its generator is a pyramid of one."""
+    model = build(
+        generator=RESNET_G,
+        discriminator=PATCH_D,
+        identity_loss=osp((5,), type="L1Loss"),
+        cycle_bab_loss=osp((10,), type="CharbonnierLoss"),
+        cycle_aba_loss=osp((10,), type="MSELoss"),
+        gan_loss=osp((1,), type="GANLoss", gan_type="vanilla"),
+        contours_loss=osp((1,), type="ContoursLoss"),
+    )
+    model.init_weights()
+    log = assert_trains(model, step_of(model, ("generator", "discriminator")))
+    assert log["loss_gan_d_real"] > 0 and log["loss_contours"] > 0
+    (sample, _) = model.val_step(batch())
+    assert sample.fake_color_pyramid.shape == (1, 3, 24, 28)
+    assert model.translation(images(1, 1).float()).shape == (1, 3, 24, 28)
+
+
+def test_one_of_each():
+    model = build(generator={**SPYNCO_G, "return_pyramid": True}, discriminator=PATCH_D)
+    model.init_weights()
+    step = step_of(model, ("generator", "discriminator"))
+    assert_trains(model, step, still=resting(model))
+
+
+@pytest.mark.parametrize("generator", [RESNET_G, SPYNCO_G], ids=lambda c: c["type"])
+def test_handcrafted_translation_as_one_direction_of_cyclegan(generator):
+    model = translation_model(
+        "PseudoCycleGAN", generator, PATCH_D, handcrafted_translations=dict(gray=GRAY3)
+    )
+    assert not list(model.generators["gray"].parameters())
+    still = resting(model)
+    log = assert_trains(model, step_of(model), still=still)
+    # H_t(gray) is gray: the half that needs no learning has no identity loss either.
+    gray = images(2, 1, dtype=torch.float32).expand(-1, 3, -1, -1)
+    torch.testing.assert_close(model.generators["gray"](gray), gray)
+    assert log["loss_gan_g_gray"] > 0
+    (sample, _) = model.test_step(batch())
+    color = torch.stack(batch()["inputs"]["img_color"])[0]
+    expected = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
+    torch.testing.assert_close(sample.fake_gray, expected.expand(3, -1, -1), atol=1e-3, rtol=0)
+
+
+def test_direction_that_cyclegan_does_not_have():
+    with pytest.raises(ValueError, match=r"'grey' is none of the reachable domains \['color'"):
+        translation_model(
+            "PseudoCycleGAN", RESNET_G, PATCH_D, handcrafted_translations=dict(grey=GRAY3)
+        )
+
+
+@pytest.mark.parametrize("loss", ["L1Loss", "MSELoss", "CharbonnierLoss", "ContoursLoss"])
+def test_pyramid_losses_in_mmagics_restoration_model(loss):
+    """BaseEditModel knows no pyramid: OSPLoss alone makes it train one."""
+    torch.manual_seed(0)
+    model = MODELS.build(
+        dict(
+            type="BaseEditModel",
+            data_preprocessor=dict(type="DataPreprocessor"),
+            generator={**SPYNCO_G, "return_pyramid": True},
+            pixel_loss=osp((5, 3, 2), type=loss),
+        )
+    )
+    model.generator.init_weights()
+    optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
+    pictures = images(2, dtype=torch.float32) * 127.5 + 127.5
+
+    def step(i):
+        data = dict(inputs=list(pictures), data_samples=[DataSample(gt_img=p) for p in pictures])
+        return model.train_step(data, optimizer)
+
+    assert_trains(model, step, still=resting(model))
+
+
+def test_contours_loss_alone_in_mmagics_restoration_model():
+    torch.manual_seed(0)
+    model = MODELS.build(
+        dict(
+            type="BaseEditModel",
+            data_preprocessor=dict(type="DataPreprocessor"),
+            generator=dict(type="SRCNNNet", channels=(3, 4, 4, 3), upscale_factor=1),
+            pixel_loss=dict(type="ContoursLoss", loss_weight=0.5),
+        )
+    )
+    # Contours do not see a level.
+    model.generator.conv3.bias.requires_grad_(False)
+    optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
+    pictures = images(2, dtype=torch.float32) * 127.5 + 127.5
+
+    def step(i):
+        data = dict(inputs=list(pictures), data_samples=[DataSample(gt_img=p) for p in pictures])
+        return model.train_step(data, optimizer)
+
+    assert_trains(model, step, still={"generator.conv3.bias"})

@@ -1,0 +1,152 @@
+"""What pip installs: the package, and under .mim what OpenMMLab's tools look for."""
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+from mmengine.config import Config
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from spynco_mm.compat import SUPPORTED
+
+ROOT = Path(__file__).parents[1]
+SHIPPED = ("configs", "tools")
+
+
+def files(folder):
+    return {
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A clone: building writes into the folder it is called in."""
+    ignore = shutil.ignore_patterns(
+        ".git",
+        ".venv",
+        ".mim",
+        "data",
+        "work_dirs",
+        "build",
+        "*.egg-info",
+        ".*_cache",
+        ".dist_test",
+    )
+    shutil.copytree(ROOT, tmp_path / "tree", ignore=ignore)
+    return tmp_path / "tree"
+
+
+def build(tree, hook, *args):
+    """Call a hook of the build back end, as pip does; returns what it wrote."""
+    code = f"import setuptools.build_meta as b; print(b.{hook}(*{args!r}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tree, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout.splitlines()[-1]
+
+
+def test_wheel(tree, tmp_path):
+    wheel = tmp_path / build(tree, "build_wheel", str(tmp_path))
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "installed")
+        metadata = next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
+        about = archive.read(metadata).decode()
+    package = tmp_path / "installed" / "spynco_mm"
+    for folder in SHIPPED:
+        assert files(package / ".mim" / folder) == files(tree / folder)
+    assert files(tree / "spynco_mm") <= files(package)
+    assert (package / ".mim" / "model-index.yml").read_text() == (
+        tree / "model-index.yml"
+    ).read_text()
+    # Nothing beside the package: no tests, no configs at the top of site-packages.
+    top = {path.name for path in (tmp_path / "installed").iterdir()}
+    assert top == {"spynco_mm", Path(metadata).parts[0]}
+
+    version = {}
+    exec((ROOT / "spynco_mm" / "version.py").read_text(), version)
+    lines = about.splitlines()
+    assert f"Version: {version['__version__']}" in lines
+    python = next(line.split(": ")[1] for line in lines if line.startswith("Requires-Python"))
+    assert SpecifierSet(python) == SpecifierSet(">=3.9,<3.13")
+    required = [
+        Requirement(line.split(": ")[1]) for line in lines if line.startswith("Requires-Dist")
+    ]
+    wanted = {"torch": None, "mmagic": None, "mmcv-lite": "lite", "mmcv": "full", "pytest": "tests"}
+    found = {r.name: r.marker for r in required}
+    for name, extra in wanted.items():
+        marker = found[name]
+        assert marker is None if extra is None else marker.evaluate({"extra": extra}), name
+    # A config finds its bases where it was installed.
+    cfg = Config.fromfile(
+        package / ".mim" / "configs" / "spynco_demo.py", import_custom_modules=False
+    )
+    assert cfg.model.type == "SpyncoGAN"
+
+
+def test_editable_install_links_to_the_clone(tree, tmp_path):
+    build(tree, "build_editable", str(tmp_path))
+    mim = tree / "spynco_mm" / ".mim"
+    for name in (*SHIPPED, "model-index.yml"):
+        assert (mim / name).is_symlink() and (mim / name).resolve() == (tree / name).resolve()
+    # Building a wheel afterwards ships files all the same.
+    wheel = tmp_path / build(tree, "build_wheel", str(tmp_path))
+    with zipfile.ZipFile(wheel) as archive:
+        assert "spynco_mm/.mim/configs/spynco_demo.py" in archive.namelist()
+
+
+def test_source_distribution_builds_the_same_wheel(tree, tmp_path):
+    shutil.unpack_archive(tmp_path / build(tree, "build_sdist", str(tmp_path)), tmp_path / "source")
+    (source,) = (tmp_path / "source").iterdir()
+    names = []
+    for folder in (tree, source):
+        (tmp_path / folder.name).mkdir(exist_ok=True)
+        wheel = build(folder, "build_wheel", str(tmp_path / folder.name))
+        with zipfile.ZipFile(tmp_path / folder.name / wheel) as archive:
+            names.append(set(archive.namelist()))
+    assert names[0] == names[1]
+
+
+def test_model_index_lists_every_config():
+    index = yaml.safe_load((ROOT / "model-index.yml").read_text())
+    (metafile,) = index["Import"]
+    meta = yaml.safe_load((ROOT / metafile).read_text())
+    (collection,) = meta["Collections"]
+    assert (ROOT / collection["README"]).is_file()
+    listed = {model["Config"]: model["Name"] for model in meta["Models"]}
+    there = {
+        str(path.relative_to(ROOT)): path.stem for path in (ROOT / "configs").glob("spynco_*.py")
+    }
+    assert {c: n for c, n in listed.items() if Path(c).name.startswith("spynco_")} == there
+    assert all((ROOT / config).is_file() for config in listed)
+    assert {model["In Collection"] for model in meta["Models"]} == {collection["Name"]}
+    for config in listed:
+        assert Config.fromfile(ROOT / config, import_custom_modules=False).model.type
+
+
+def test_requirements_and_setup_agree_on_what_is_supported():
+    """compat stops at import what setup.py would not have installed."""
+    lines = (ROOT / "requirements" / "runtime.txt").read_text().splitlines()
+    lines = [line for line in lines if line and not line.startswith("#")]
+    required = {r.name: r.specifier for r in map(Requirement, lines)}
+    for group in SUPPORTED:
+        if len(group) == 1:
+            ((name, versions),) = group.items()
+            assert required[name] == Requirement(name + versions).specifier
+    setup = (ROOT / "setup.py").read_text()
+    for name in ("mmcv", "mmcv-lite"):
+        assert f'"{name}{SUPPORTED[2][name]}"' in setup
+    pinned = (ROOT / "requirements" / "constraints.txt").read_text().splitlines()
+    pins = [Requirement(line) for line in pinned if line and not line.startswith("#")]
+    for pin in pins:
+        exact = [s.version for s in pin.specifier if s.operator == "=="]
+        if exact and pin.name in required:
+            assert required[pin.name].contains(exact[0]), f"constraints.txt pins {pin}"

@@ -1,0 +1,137 @@
+"""The launchers, with two real processes on the CPU."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from runs import runner, tool, write_config
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "datasets"))
+from cifar10_files import write_cifar10
+
+TEST_IMAGES = 7  # Two processes cannot share them evenly.
+DATA = """
+loader = dict(num_workers=0, persistent_workers=False, dataset=dict(data_root="{root}"))
+train_dataloader = dict(batch_size=4, **loader)
+val_dataloader = dict(batch_size=3, **loader)
+test_dataloader = val_dataloader
+train_cfg = dict(max_epochs=2, val_interval=2)
+"""
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cifar10")
+    write_cifar10(folder / "cifar-10-batches-py", per_file=TEST_IMAGES)
+    return write_config(folder / "small.py", "spynco_cifar10.py", DATA.format(root=folder))
+
+
+@pytest.fixture(scope="module")
+def trained(config, tmp_path_factory):
+    work_dir = tmp_path_factory.mktemp("trained")
+    run = tool("dist_train.sh", config, 2, "--work-dir", work_dir)
+    assert run.returncode == 0, run.stdout
+    return work_dir, run.stdout
+
+
+def test_two_processes_train_one_model(trained):
+    work_dir, log = trained
+    assert log.startswith("2 processes and 0 GPU(s): running on the CPU, with gloo.")
+    # 35 training images, 18 for each process, in batches of 4.
+    assert "Epoch(train) [2][4/4]" in log
+    assert "FutureWarning" not in log
+    first, second = (torch.load(work_dir / f"rank{rank}.pth") for rank in range(2))
+    assert first.keys() == second.keys() and {k.split(".")[0] for k in first} == {
+        "generator",
+        "discriminator",
+    }
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    checkpoint = torch.load(work_dir / "epoch_2.pth")
+    for key, value in checkpoint["state_dict"].items():
+        wrapped = key.replace(".", ".module.", 1)
+        assert torch.equal(value, first[wrapped])
+    # Every process has pools of its own, and they are kept.
+    pools = checkpoint["image_buffers"]
+    assert [[len(pool) for pool in of_process] for of_process in pools] == [[6, 6, 6]] * 2
+    assert not torch.equal(pools[0][0], pools[1][0])
+
+
+def test_two_processes_evaluate_as_one(trained, config, tmp_path):
+    checkpoint = trained[0] / "epoch_2.pth"
+    run = tool("dist_test.sh", config, checkpoint, 2, "--work-dir", tmp_path / "two")
+    assert run.returncode == 0, run.stdout
+    runner(config, tmp_path / "one", load_from=str(checkpoint)).test()
+    two, one = (
+        json.loads((tmp_path / name / "results.json").read_text()) for name in ("two", "one")
+    )
+    assert two["settings"]["num_images"] == one["settings"]["num_images"] == TEST_IMAGES
+    # Batches differ, and with them the order of float32 sums in the convolutions.
+    for row in ("gray", "G1", "G2", "G3"):
+        assert two[row] == pytest.approx(one[row], rel=1e-4)
+    assert two["gray"] == pytest.approx(one["gray"], rel=1e-12)
+
+
+def test_resume_on_another_number_of_processes(trained, config, tmp_path):
+    resumed = runner(config, tmp_path, resume=trained[0] / "epoch_2.pth", train_cfg__max_epochs=3)
+    warnings = []
+    resumed.logger.warning = lambda text, *args: warnings.append(str(text))
+    resumed.train()
+    assert resumed.epoch == 3
+    assert any("image pools of 2 processes, this run has 1" in text for text in warnings)
+
+
+def test_diverged_run_stops_on_every_process(config, tmp_path):
+    lr = "optim_wrapper.generator.optimizer.lr=1e30"
+    run = tool("dist_train.sh", config, 2, "--work-dir", tmp_path, "--cfg-options", lr)
+    assert run.returncode != 0
+    assert run.stdout.count("FloatingPointError") == 1, run.stdout
+    assert "became nan at iteration 2" in run.stdout
+    assert "(epoch 1): no checkpoint was saved yet" in run.stdout
+    assert "Traceback" not in run.stdout
+    assert not list(tmp_path.glob("*.pth"))
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (["dist_train.sh", "a.py"], "Usage:"),
+        (["dist_train.sh", "a.py", "two"], "PROCESSES must be a positive number, got 'two'"),
+        (["dist_train.sh", "a.py", "0"], "PROCESSES must be a positive number, got '0'"),
+        (["dist_test.sh", "a.py", "2"], "Usage:"),
+        (["slurm_train.sh", "gpu", "job", "a.py"], "Usage:"),
+    ],
+)
+def test_wrong_arguments(arguments, sentence):
+    run = tool(*arguments)
+    assert run.returncode == 2 and sentence in run.stdout
+
+
+def test_slurm(tmp_path):
+    """What srun would be asked for."""
+    srun = tmp_path / "srun"
+    srun.write_text('#!/bin/sh\nprintf "%s\\n" "port $MASTER_PORT" "$@"\n')
+    srun.chmod(0o755)
+    env = dict(PATH=f"{tmp_path}:{os.environ['PATH']}", GPUS="16", SRUN_ARGS="--qos=low --time=1")
+    options = ["--cfg-options", "a.b=1 2", "c=3"]
+    run = tool("slurm_train.sh", "gpu", "my job", "a.py", "work dir", *options, env=env)
+    port, *arguments = run.stdout.splitlines()
+    assert 12000 <= int(port.split()[1]) < 32000
+    split = arguments.index(sys.executable)
+    assert arguments[:split] == [
+        "-p",
+        "gpu",
+        "--job-name=my job",
+        "--gres=gpu:8",
+        "--ntasks=16",
+        "--ntasks-per-node=8",
+        "--cpus-per-task=5",
+        "--kill-on-bad-exit=1",
+        "--qos=low",
+        "--time=1",
+    ]
+    script, *rest = arguments[split + 2 :]
+    assert script.endswith("tools/train.py")
+    assert rest == ["a.py", "--work-dir", "work dir", "--launcher", "slurm", *options]

@@ -1,0 +1,127 @@
+"""A run that is killed twice against one that is not."""
+
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from runs import runner, tool, write_config
+
+DATA = """
+train_dataloader = dict(dataset=dict(crops_per_photo=4))  # 40 items, 5 batches
+train_cfg = dict(max_epochs=3, val_interval=1)
+param_scheduler = [
+    dict(
+        type="LinearLR",
+        start_factor=1.0,
+        end_factor=0.0,
+        begin=1,
+        end=3,
+        by_epoch=True,
+        convert_to_iter_based=True,
+    )
+]
+"""
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo")
+    return write_config(folder / "small.py", "spynco_demo.py", DATA)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(config, tmp_path_factory):
+    run = runner(config, tmp_path_factory.mktemp("uninterrupted"))
+    run.train()
+    torch.use_deterministic_algorithms(False)
+    return Path(run.work_dir)
+
+
+def assert_same(a, b, where="checkpoint"):
+    assert type(a) is type(b), where
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), where
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            assert_same(a[key], b[key], f"{where}.{key}")
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b), where
+        for i, pair in enumerate(zip(a, b)):
+            assert_same(*pair, f"{where}[{i}]")
+    else:
+        assert a == b, where
+
+
+def log_history(checkpoint):
+    scalars = checkpoint["message_hub"]["log_scalars"]
+    return {
+        name: torch.as_tensor(buffer.data[0])
+        for name, buffer in scalars.items()
+        if "time" not in name  # also data_time
+    }
+
+
+def test_killed_and_resumed_run_equals_an_uninterrupted_one(config, uninterrupted, tmp_path):
+    def train(*options):
+        return tool("train.py", config, "--work-dir", tmp_path, *options)
+
+    kill = ["--cfg-options", "default_hooks.kill.type=Kill"]
+    # In the middle of the second epoch.
+    run = train(*kill, "default_hooks.kill.after_iter=8")
+    assert run.returncode == -signal.SIGKILL, run.stdout
+    assert [path.name for path in tmp_path.glob("epoch_*")] == ["epoch_1.pth"]
+    # When the second checkpoint is written but not in its place yet. Another seed is given, and
+    # the one of the checkpoint goes on.
+    run = train("--resume", "--seed", "7", *kill, "default_hooks.kill.before_file=epoch_2.pth")
+    assert run.returncode == -signal.SIGKILL, run.stdout
+    assert "resumed epoch: 1, iter: 5" in run.stdout
+    names = sorted(path.name for path in tmp_path.glob("epoch_*"))
+    assert names == ["epoch_1.pth", "epoch_2.pth.part"]
+    run = train("--resume")
+    assert run.returncode == 0, run.stdout
+    assert "resumed epoch: 1, iter: 5" in run.stdout
+
+    assert sorted(path.name for path in tmp_path.glob("epoch_*")) == ["epoch_2.pth", "epoch_3.pth"]
+    mine, other = (torch.load(folder / "epoch_3.pth") for folder in (tmp_path, uninterrupted))
+    for part in ("state_dict", "optimizer", "param_schedulers", "image_buffers", "sampler_seed"):
+        assert_same(mine[part], other[part], part)
+    assert len(mine["image_buffers"][0][0]) == 6
+    # Every loss of every iteration, so all that was drawn on the way was the same.
+    assert_same(log_history(mine), log_history(other))
+    assert len(log_history(mine)["train/loss_g"]) == 15
+
+    best = [path.name for path in tmp_path.glob("best_*")]
+    assert best == [path.name for path in uninterrupted.glob("best_*")] and len(best) == 1
+    assert (tmp_path / "results.json").read_text() == (uninterrupted / "results.json").read_text()
+
+
+def test_a_checkpoint_of_weights_is_not_resumed(config, uninterrupted, tmp_path):
+    (best,) = uninterrupted.glob("best_*")
+    with pytest.raises(ValueError, match="holds weights only, so no run can be resumed"):
+        runner(config, tmp_path, resume=best).train()
+
+
+def test_a_finished_run_says_so(config, uninterrupted, tmp_path):
+    run = runner(config, tmp_path, resume=uninterrupted / "epoch_3.pth")
+    lines = []
+    run.logger.info = lambda text, *args: lines.append(str(text))
+    run.train()
+    assert any("Nothing is left to train" in line for line in lines)
+
+
+def test_a_checkpoint_of_another_model(config, uninterrupted, tmp_path):
+    run = runner(
+        config,
+        tmp_path,
+        resume=uninterrupted / "epoch_3.pth",
+        model__generator__base_channels=8,
+        model__generator__num_blocks=2,
+    )
+    with pytest.raises(ValueError) as error:
+        run.train()
+    message = str(error.value)
+    assert "does not fit the model of this config: generator.encoder.0" in message
+    assert "has shape (4, 3, 9, 9) in the checkpoint and (8, 3, 9, 9) in the model" in message
+    assert message.endswith(" more; use the config it was trained with.")  # not all of them

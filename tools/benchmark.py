@@ -1,0 +1,98 @@
+"""Measure the cost of training and inference of SpyncoGan, Col-Cycle and mmagic's CycleGAN.
+
+python tools/benchmark.py
+python tools/benchmark.py --models spynco cyclegan --sizes 32 128 --batches 1 16 --rounds 3
+python tools/benchmark.py --device cuda --precision bfloat16
+
+Prints a table, and writes it as benchmark.md, benchmark.json and benchmark.png. The models take
+turns in processes of their own, so that the ratios hold on a noisy machine as well.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch
+
+from spynco_mm.engine import benchmark
+from spynco_mm.engine.launch import one_sentence_errors
+from spynco_mm.evaluation import write_atomically
+from spynco_mm.visualization import benchmark_chart
+
+
+def positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return number
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        choices=benchmark.MODELS,
+        default=["spynco", "spynco_naive", "colcycle", "cyclegan"],
+        help="ratios are to the first",
+    )
+    parser.add_argument("--sizes", nargs="+", type=positive, default=[32, 128], help="pixels")
+    parser.add_argument("--batches", nargs="+", type=positive, default=[1])
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument(
+        "--precision", choices=["float32", "bfloat16", "float16"], default="float32"
+    )
+    parser.add_argument(
+        "--threads", type=positive, default=torch.get_num_threads(), help="of the CPU"
+    )
+    parser.add_argument("--rounds", type=positive, default=5, help="turns of each model")
+    parser.add_argument(
+        "--turn-seconds", type=float, default=1.0, help="about the length of a turn"
+    )
+    parser.add_argument(
+        "--colorize", metavar="CHECKPOINT", help="also time tools/colorize.py with this model"
+    )
+    parser.add_argument("--out", default="work_dirs/benchmark", help="folder for the results")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    with one_sentence_errors():
+        if args.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("--device cuda needs a GPU, and torch sees none; use --device cpu.")
+        if args.precision != "float32" and args.device == "cpu":
+            raise ValueError(
+                f"--precision {args.precision} needs --device cuda: mixed precision is for GPUs."
+            )
+        cells = []
+        for size in args.sizes:
+            for batch in args.batches:
+                cell = benchmark.Cell(size, batch, args.device, args.precision, args.threads)
+                models = benchmark.measure(
+                    args.models,
+                    cell,
+                    args.rounds,
+                    args.turn_seconds,
+                    progress=lambda text, cell=cell: print(f"{cell}: {text}", file=sys.stderr),
+                )
+                cells.append(dict(asdict(cell), models=models))
+        results = dict(machine=benchmark.describe_machine(cell), cells=cells)
+        if args.colorize:
+            results["colorize"] = benchmark.measure_colorize(args.colorize, cell, args.rounds)
+        table = benchmark.format_table(results)
+        out = Path(args.out)
+        write_atomically(out / "benchmark.json", json.dumps(results, indent=2).encode())
+        write_atomically(out / "benchmark.md", f"{table}\n".encode())
+        write_atomically(out / "benchmark.png", benchmark_chart(cells, benchmark.PARTS))
+        print(f"{table}\n\nAlso in {out}/benchmark.md, .json and .png")
+
+
+if __name__ == "__main__":
+    main()
