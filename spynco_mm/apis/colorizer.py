@@ -62,7 +62,7 @@ class Colorizer:
 
     ::
 
-        colorize = Colorizer("work_dirs/spynco_demo/epoch_20.pth")
+        colorize = Colorizer("work_dirs/spynco_demo/epoch_10.pth")
         colorize("old.jpg").save("new.jpg")
 
     ===============================================  ============================================
