@@ -9,6 +9,7 @@ work_dirs/reproduce/<data>_<preset>.
 """
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -52,6 +53,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    # As Ctrl-C: ends the trainings too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with launch.one_sentence_errors():
         study = Study(
             data=args.data,

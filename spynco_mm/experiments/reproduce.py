@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from . import classification
 from .colorization import CURVES, ROWS, ablation, averaged_epochs, figure5, figure6
@@ -15,6 +15,8 @@ NEEDS = {**ROWS, "fig5": ("spynco",), "fig6": CURVES, "table3": ("spynco",), "fi
 def train(runs: Sequence[Run], jobs: int = 1) -> None:
     """Bring runs to their end, some of them side by side; those that are finished cost nothing.
 
+    Where one fails, or this process is interrupted, the others are stopped; all can be resumed.
+
     Args:
         runs: The runs; all folders are looked at before the first training.
         jobs: How many at once. More than one share the processors between them.
@@ -26,10 +28,12 @@ def train(runs: Sequence[Run], jobs: int = 1) -> None:
     with ThreadPoolExecutor(jobs) as pool:
         futures = [pool.submit(run.train, f"[{i}/{len(runs)}] ") for i, run in enumerate(runs, 1)]
         try:
-            for future in futures:
+            for future in as_completed(futures):
                 future.result()
         except BaseException:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+            for run in runs:
+                run.stop()
             raise
 
 

@@ -1,5 +1,6 @@
 """The trainings behind the paper's tables and figures: which there are, and how they get done."""
 
+import fcntl
 import json
 import os
 import re
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Optional
+from typing import IO, Optional
 
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
@@ -91,6 +92,8 @@ class Run:
     folder: Path
     gpus: int = 1
     user_options: Sequence[str] = ()
+    _process: Optional[subprocess.Popen] = field(default=None, init=False, repr=False)
+    _stopped: bool = field(default=False, init=False, repr=False)
 
     @property
     def identity(self) -> dict:
@@ -191,10 +194,29 @@ class Run:
             command += ["--cfg-options", *self.identity["cfg_options"]]
             self._watch(command, bar)
 
+    def stop(self) -> None:
+        """End a training that goes on in another thread; it can be resumed."""
+        self._stopped = True  # First, for a training that is just being started.
+        if self._process is not None:
+            self._process.terminate()
+
+    def _lock(self) -> IO:
+        """The folder, for one training at a time; the training itself holds it until its end."""
+        lock = open(self.folder / ".lock", "w")  # noqa: SIM115
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            raise ValueError(
+                f"{self.folder} is being trained by another process; wait for it, or end it."
+            ) from None
+        return lock
+
     def _watch(self, command: list, bar: tqdm) -> None:
         log = self.folder / "train.log"
         environment = {**os.environ, "PYTHON": sys.executable}  # for dist_train.sh
         with (
+            self._lock() as lock,
             open(log, "a") as file,
             subprocess.Popen(
                 command,
@@ -202,21 +224,20 @@ class Run:
                 stderr=subprocess.STDOUT,
                 text=True,
                 env=environment,
-            ) as process,
+                pass_fds=[lock.fileno()],
+            ) as self._process,
         ):
+            if self._stopped:
+                self.stop()
             last = []
-            try:
-                for line in process.stdout:
-                    file.write(line)
-                    last = [*last[-19:], line]
-                    epoch = re.search(r"Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\]", line)
-                    if epoch:
-                        done, i, n = map(int, epoch.groups())
-                        bar.update(done - 1 + i // n - bar.n)
-            except BaseException:
-                process.terminate()
-                raise
-        if process.returncode:
+            for line in self._process.stdout:
+                file.write(line)
+                last = [*last[-19:], line]
+                epoch = re.search(r"Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\]", line)
+                if epoch:
+                    done, i, n = map(int, epoch.groups())
+                    bar.update(done - 1 + i // n - bar.n)
+        if self._process.returncode:
             raise ChildProcessError(
                 f"The training of {self.name} failed; its log is {log} and ends with:\n"
                 + "".join(last)

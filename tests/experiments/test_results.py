@@ -1,4 +1,5 @@
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from spynco_mm.datasets import DataError
 from spynco_mm.experiments import Run, Study
 from spynco_mm.experiments.classification import row_averages
 from spynco_mm.experiments.colorization import at_equal_time, photograph_interval
+from spynco_mm.experiments.reproduce import train
 from spynco_mm.experiments.results import average_over_epochs, cell, mean_and_spread
 from spynco_mm.experiments.runs import DATASETS, VARIANTS
 
@@ -125,6 +127,32 @@ def test_failed_training_shows_how_its_log_ends(tmp_path):
             run._watch([sys.executable, "-c", code], bar)
         assert bar.n == 3
     assert "out of luck" in (tmp_path / "train.log").read_text()
+
+
+def test_a_failure_stops_what_goes_on_beside_it(tmp_path, monkeypatch):
+    config = Study("demo").config("spynco")
+    runs = [Run(name, config, {}, 0, tmp_path / name) for name in ("slow", "failing", "later")]
+    watch = Run._watch
+
+    def short(run, command, bar):
+        code = "import time; time.sleep(60)" if run.name != "failing" else "exit('out of luck')"
+        return watch(run, [sys.executable, "-c", code], bar)
+
+    monkeypatch.setattr(Run, "_watch", short)
+    # The slow one comes first, so it is what the caller waits for.
+    start = time.monotonic()
+    with pytest.raises(ChildProcessError, match=r"(?s)training of failing failed.*out of luck"):
+        train(runs, jobs=2)
+    assert time.monotonic() - start < 30
+    assert runs[0]._process.poll() < 0
+    assert runs[2]._process is None or runs[2]._process.poll() < 0
+
+
+def test_a_folder_is_for_one_training_at_a_time(tmp_path):
+    run = Run("r", Study("demo").config("spynco"), {}, 0, tmp_path)
+    with run._lock(), pytest.raises(ValueError, match="is being trained by another process"):
+        Run("r", run.config, {}, 0, tmp_path)._lock()
+    run._lock().close()
 
 
 @pytest.mark.parametrize(
