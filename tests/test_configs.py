@@ -55,6 +55,10 @@ def data_root(tmp_path_factory):
             path = root / "cezanne2photo" / folder / f"{i}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(crop(256)).save(path)
+    for i in range(25):  # 20 for training, two batches of 8
+        path = root / "photographs" / f"{i}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(crop(72)).save(path)
     for name in ("agricultural", "airplane"):
         for i in range(4):
             path = root / "UCMerced_LandUse" / "Images" / name / f"{name}{i:02d}.tif"
@@ -135,7 +139,7 @@ def test_numbers_of_the_paper(path):
     for name in count:
         wrapper = cfg.optim_wrapper[name]
         assert wrapper.type == "OptimWrapper"
-        assert dict(wrapper.optimizer) == dict(type="Adam", lr=2e-4, betas=(0.5, 0.999))
+        assert dict(wrapper.optimizer) == dict(type="Adam", lr=2e-4, betas=(0.5, 0.999), fused=True)
     assert cfg.train_cfg.max_epochs == (50 if "landscape" in path.stem else 100)
     assert cfg.train_cfg.val_interval == 10
     assert cfg.train_dataloader.batch_size == (32 if "cifar10" in path.stem else 1)

@@ -119,15 +119,13 @@ def test_model_index_lists_every_config():
     index = yaml.safe_load((ROOT / "model-index.yml").read_text())
     (metafile,) = index["Import"]
     meta = yaml.safe_load((ROOT / metafile).read_text())
-    (collection,) = meta["Collections"]
-    assert (ROOT / collection["README"]).is_file()
+    collections = {collection["Name"]: collection for collection in meta["Collections"]}
+    assert all((ROOT / collection["README"]).is_file() for collection in collections.values())
     listed = {model["Config"]: model["Name"] for model in meta["Models"]}
-    there = {
-        str(path.relative_to(ROOT)): path.stem for path in (ROOT / "configs").glob("spynco_*.py")
-    }
-    assert {c: n for c, n in listed.items() if Path(c).name.startswith("spynco_")} == there
-    assert all((ROOT / config).is_file() for config in listed)
-    assert {model["In Collection"] for model in meta["Models"]} == {collection["Name"]}
+    configs = ROOT / "configs"
+    files = [*configs.glob("*.py"), *configs.glob("ablations/*.py")]
+    assert listed == {str(path.relative_to(ROOT)): path.stem for path in files}
+    assert {model["In Collection"] for model in meta["Models"]} == set(collections)
     for config in listed:
         assert Config.fromfile(ROOT / config, import_custom_modules=False).model.type
 

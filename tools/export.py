@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from spynco_mm.apis import Colorizer
-from spynco_mm.apis.export import ExportError, export_and_compare, format_comparison
+from spynco_mm.apis.export import export_and_compare, format_comparison
 from spynco_mm.engine import launch
 from spynco_mm.evaluation import write_atomically
 
@@ -34,7 +34,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    with launch.one_sentence_errors((OSError, ValueError, ExportError)):
+    with launch.one_sentence_errors():
         if args.output != "all" and not args.output.isdigit():
             raise ValueError(f"--output is a number or 'all', not '{args.output}'.")
         colorizer = Colorizer(

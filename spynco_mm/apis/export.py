@@ -29,7 +29,7 @@ TOLERANCE = 0.1
 OPSET = 17
 
 
-class ExportError(RuntimeError):
+class ExportError(ValueError):
     """An exported file that cannot be made, or does not do what PyTorch does."""
 
 

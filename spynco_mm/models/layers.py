@@ -319,10 +319,10 @@ class UpsampleBlock(ConvBlock):
     def __init__(self, conv: SeparableConv, *args, mode: str, fast: bool = True, **kwargs):
         super().__init__(conv, *args, fast=fast, **kwargs)
         self.mode = mode
-        self.low_resolution = fast and mode == "nearest" and conv[0].padding_mode == "zeros"
+        self.fast = fast and mode == "nearest" and conv[0].padding_mode == "zeros"
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.low_resolution:
+        if not self.fast:
             return super().forward(upsample(x, self.mode))
         rows, columns = self.conv
         return self.finish(_upsampled_conv(_upsampled_conv(x, rows, 2), columns, 3))

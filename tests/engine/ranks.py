@@ -90,6 +90,13 @@ SCENARIOS = {
     # The discriminator has weights, is wrapped, and gets no gradient.
     "no GAN": ("spynco_cifar10", {"model.gan_loss": None}),
     "CycleGAN": (None, {}),
+    "Col-Cycle": (
+        None,
+        dict(
+            generator=dict(type="ColCycleGenerator", base_channels=4, num_blocks=1),
+            discriminator=dict(type="SpyncoDiscriminator", channels=(4, 4, 8, 8)),
+        ),
+    ),
     "CycleGAN as it is in mmagic": (None, {}),
 }
 
@@ -113,7 +120,7 @@ def train(name: str, rank: int = 0, world: int = 1) -> dict:
     config, options = SCENARIOS[name]
     cfg = Config.fromfile(CONFIGS / f"{config or 'spynco_cifar10'}.py")
     if config is None:
-        cfg.model = dict(CYCLEGAN)
+        cfg.model = {**CYCLEGAN, **options}
         cfg.optim_wrapper = dict(
             constructor="MultiOptimWrapperConstructor",
             generators=cfg.optim_wrapper.generator,

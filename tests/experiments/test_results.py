@@ -86,10 +86,10 @@ def test_paper_preset_changes_nothing_but_what_is_kept(tmp_path):
         "default_hooks.checkpoint.max_keep_ckpts",
         "val_evaluator.0.per_photograph",
     }
-    assert study.options("spynco")["train_cfg.max_epochs"] == 20
+    assert study.options("spynco")["train_cfg.max_epochs"] == 10
     # The ablations end with the tables, at the learning rate of the whole training.
-    assert study.options("l1")["train_cfg.max_epochs"] == 10
-    assert study.run("l1", 0).cfg.param_scheduler[0].end == 20
+    assert study.options("l1")["train_cfg.max_epochs"] == 5
+    assert study.run("l1", 0).cfg.param_scheduler[0].end == 10
 
 
 def test_small_preset_takes_pictures_from_everywhere(tmp_path):

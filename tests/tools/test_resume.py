@@ -8,7 +8,7 @@ import torch
 from runs import runner, tool, write_config
 
 DATA = """
-train_dataloader = dict(dataset=dict(crops_per_photo=4))  # 40 items, 5 batches
+train_dataloader = dict(batch_size=8, dataset=dict(crops_per_photo=4))  # 40 items, 5 batches
 train_cfg = dict(max_epochs=3, val_interval=1)
 param_scheduler = [
     dict(
