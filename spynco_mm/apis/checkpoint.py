@@ -26,6 +26,7 @@ PathLike = Union[str, os.PathLike]
 #: imports. mmcv's norm layers are on it because generators build them from ``norm_cfg``.
 NETWORKS = {
     "SpyncoGenerator",
+    "ColCycleGenerator",
     "ResnetGenerator",
     "ExactConsistency",
     "HandcraftedTranslation",

@@ -3,12 +3,12 @@ import torch
 from skimage import data
 
 from spynco_mm.apis.tiled import tiled_pyramid
-from spynco_mm.models import SpyncoGenerator
+from spynco_mm.models import ColCycleGenerator, SpyncoGenerator
 
 
-def generator(**kwargs):
+def generator(cls=SpyncoGenerator, **kwargs):
     torch.manual_seed(0)
-    network = SpyncoGenerator(**{"base_channels": 6, "num_blocks": 2, **kwargs})
+    network = cls(**{"base_channels": 6, "num_blocks": 2, **kwargs})
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, 0, 0.15)
     return network.eval()
@@ -47,6 +47,7 @@ def tiled(network, image, outputs, tile=64):
         (dict(norm_cfg=dict(type="IN", affine=True)), (132, 196)),
         (dict(norm_cfg=dict(type="BN")), (132, 196)),
         (dict(norm_cfg=None), (132, 196)),
+        (dict(cls=ColCycleGenerator), (132, 196)),
         (dict(num_down=3, num_outputs=4), (136, 200)),
         (dict(num_down=1, num_outputs=2), (132, 196)),
         (dict(stem_kernel=3, down_kernel=7, up_kernel=5, mapping_kernel=9), (132, 196)),
@@ -56,7 +57,7 @@ def tiled(network, image, outputs, tile=64):
 def test_the_result_is_that_of_the_whole_network(kwargs, size):
     network, image = generator(**kwargs), photo(*size)
     with torch.no_grad():
-        pyramid = network(image.expand(-1, 3, -1, -1))
+        pyramid = network(image.expand(-1, 3, -1, -1), num_outputs=network.num_outputs)
     results = tiled(network, image, range(1, len(pyramid) + 1))
     for i, want in enumerate(pyramid, start=1):
         # A tenth of an 8-bit level is 8e-4.
