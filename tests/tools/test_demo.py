@@ -50,9 +50,17 @@ def browser():
 
     options = webdriver.ChromeOptions()
     options.binary_location = programs[0]
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
+    options.page_load_strategy = "eager"
+    for argument in (
+        "--headless=new",
+        "--window-size=1280,900",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--disable-background-networking",
+        "--no-first-run",
+    ):
         options.add_argument(argument)
-    options.add_argument("--window-size=1280,900")
     options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
     driver = webdriver.Chrome(options, webdriver.ChromeService(programs[1]))
     yield driver
@@ -164,7 +172,7 @@ def test_what_is_refused_says_why(browser, page, tmp_path, name, message):
         Image.fromarray(data.camera()[:200, :300]).save(path)
         path.write_bytes(path.read_bytes()[:9000])
     elif name == "heavy.png":
-        path.write_bytes(path.read_bytes() + bytes(2 << 20))
+        path.write_bytes(path.read_bytes() + bytes(1 << 20))
     drop(browser, page, path)
     toast = wait(lambda: browser.find_elements("css selector", ".toast-body"))[0]
     wait(lambda: message in toast.text)
