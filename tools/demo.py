@@ -8,6 +8,7 @@ otherwise; the page loads nothing from elsewhere.
 
 import argparse
 import importlib.util
+import signal
 import sys
 from pathlib import Path
 
@@ -59,6 +60,8 @@ def main() -> None:
             output="all",
             working_size=args.working_size or None,
         )
+        # As Ctrl-C does, leave no uploads behind.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit())
         launch_demo(colorizer, args.host, args.port, args.max_megapixels, args.max_megabytes)
 
 

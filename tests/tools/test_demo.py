@@ -21,21 +21,29 @@ TOOL = Path(__file__).parents[2] / "tools" / "demo.py"
 
 
 @pytest.fixture(scope="module")
-def page(tiny_checkpoint):
-    """The address of a running page."""
+def page(tiny_checkpoint, tmp_path_factory):
+    """The address of a running page, which leaves no file behind when it ends."""
+    temporary = tmp_path_factory.mktemp("temporary")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, TOOL, tiny_checkpoint, "--device", "cpu", "--port", port]
     command += ["--working-size", 64, "--max-megapixels", 0.1, "--max-megabytes", 1]
-    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        list(map(str, command)),
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(temporary)},
+    )
     try:
         line = process.stdout.readline()
         assert line == f"The page is at http://127.0.0.1:{port}/ (end with Ctrl-C).\n"
         yield f"http://127.0.0.1:{port}/"
+        assert list(temporary.glob("spynco_demo_*/*"))
     finally:
         process.terminate()
         process.wait(30)
+    assert not list(temporary.glob("spynco_demo_*"))
 
 
 @pytest.fixture(scope="module")
