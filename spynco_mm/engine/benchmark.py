@@ -26,6 +26,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils.flop_counter import FlopCounterMode
 
+from .launch import ROOT, enable_amp
+
 _PLAIN_ADAM = {"optimizer.fused": False}
 
 #: Config and overrides of each model. The keys of optimizers are filled in for both networks.
@@ -72,12 +74,8 @@ class Cell:
 
 def model_config(name: str, cell: Cell, work_dir: str) -> Config:
     """The config of a model of :data:`MODELS` on crops of the embedded photographs."""
-    from .launch import enable_amp
-
     file, overrides = MODELS[name]
-    package = Path(__file__).resolve().parents[1]
-    folders = (package / ".mim" / "configs", package.parent / "configs")
-    cfg = Config.fromfile(next(folder / file for folder in folders if folder.is_dir()))
+    cfg = Config.fromfile(ROOT / "configs" / file)
     for key, value in overrides.items():
         networks = cfg.optim_wrapper if key.startswith("optimizer.") else {}
         keys = [f"optim_wrapper.{n}.{key}" for n in networks if n != "constructor"] or [key]
@@ -98,10 +96,9 @@ def model_config(name: str, cell: Cell, work_dir: str) -> Config:
         ),
     )
     # Only training is measured.
-    for key in ("val_dataloader", "val_evaluator", "val_cfg"):
-        cfg[key] = None
-    for key in ("test_dataloader", "test_evaluator", "test_cfg"):
-        cfg[key] = None
+    for split in ("val", "test"):
+        for part in ("dataloader", "evaluator", "cfg"):
+            cfg[f"{split}_{part}"] = None
     cfg.train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=10**6)
     cfg.default_hooks.checkpoint = None
     cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook["type"] == "LossHook"]
@@ -111,10 +108,6 @@ def model_config(name: str, cell: Cell, work_dir: str) -> Config:
 
 
 # ------------------------------------------------------------------------------ one process
-
-
-class _Stop(Exception):
-    """Ends a training from inside."""
 
 
 def _status(key: str) -> int:
@@ -134,7 +127,6 @@ class _TurnHook(Hook):
         self.connection = connection
         self.cell = cell
         self.left = 0
-        self.times: list = []
         self.parts: Optional[dict] = None
 
     def _now(self) -> float:
@@ -158,14 +150,13 @@ class _TurnHook(Hook):
         # Within a turn the GPU is not waited for, as in a real run; the last iteration waits.
         self.left -= 1
         now = self._now() if self.parts is not None or not self.left else time.perf_counter()
-        self.times.append(now - self.last)
         self.last = now
         if self.left:
             return
         total = now - self.start
-        answer = dict(seconds=total / len(self.times))
+        answer = dict(seconds=total / self.count)
         if self.parts is not None:
-            parts = {key: value / len(self.times) for key, value in self.parts.items()}
+            parts = {key: value / self.count for key, value in self.parts.items()}
             parts["other"] = answer["seconds"] - sum(parts.values())
             answer["parts"] = parts
         self.connection.send(answer)
@@ -183,15 +174,12 @@ class _TurnHook(Hook):
             if order == "turn":
                 break
             self.connection.send(getattr(self, f"_{order}")(runner, *arguments))
-        self.left, instrumented = arguments
-        self.times = []
+        self.count, instrumented = arguments
+        self.left = self.count
         self.parts = defaultdict(float) if instrumented else None
         self.start = self.last = self._now()
 
     # ------------------------------------------------------------------ what can be asked for
-
-    def _stop(self, runner: Runner) -> None:
-        raise _Stop
 
     def _facts(self, runner: Runner) -> dict:
         """What does not depend on the clock."""
@@ -258,7 +246,7 @@ def _process(connection, name: str, cell: Cell) -> None:
             runner = Runner.from_cfg(cfg)
             runner.register_hook(_TurnHook(connection, cell))
             connection.send("ready")
-            with suppress(_Stop, EOFError):
+            with suppress(EOFError):
                 runner.train()
     except Exception as error:
         connection.send(RuntimeError(f"{name} at {cell}: {error!r}\n{traceback.format_exc()}"))

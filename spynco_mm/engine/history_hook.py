@@ -12,6 +12,8 @@ from mmengine.runner import Runner
 
 from spynco_mm.evaluation.files import write_atomically
 
+from .report_hook import metrics_of
+
 FILE = "history.jsonl"
 
 
@@ -66,11 +68,9 @@ class HistoryHook(Hook):
             train_cpu_seconds=info.get("train_cpu_seconds", 0.0),
             metrics=metrics,
         )
-        loop = runner.val_loop
-        for evaluator in getattr(loop, "evaluators", None) or [loop.evaluator]:
-            for metric in evaluator.metrics:
-                if getattr(metric, "photographs", None):
-                    line["photographs"] = metric.photographs
+        for metric in metrics_of(runner.val_loop):
+            if getattr(metric, "photographs", None):
+                line["photographs"] = metric.photographs
         before = [e for e in read_history(runner.work_dir) if e["iter"] < runner.iter]
         text = "".join(json.dumps(entry) + "\n" for entry in [*before, line])
         write_atomically(Path(runner.work_dir, FILE), text.encode())

@@ -8,6 +8,7 @@ import sys
 import time
 import warnings
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Optional
 
 import torch
@@ -17,6 +18,13 @@ from mmengine.runner import Runner
 
 from .. import compat
 from .checkpoint import check_checkpoint, latest_checkpoint
+
+#: Where configs/ and tools/ are: the clone, or the same folders inside an installed package.
+ROOT = next(
+    path
+    for path in (Path(__file__).resolve().parents[2], Path(__file__).resolve().parents[1] / ".mim")
+    if (path / "tools").is_dir()
+)
 
 #: What a run reads of a config, beside the arguments of ``Runner``. All else in our configs has a
 #: name only to be used inside of them.

@@ -15,6 +15,13 @@ from spynco_mm.evaluation import ColorizationMetric, format_table, results_dict,
 from spynco_mm.visualization import pyramid_grid, save_png
 
 
+def metrics_of(loop: BaseLoop) -> list:
+    """The metrics of a loop that validates or tests."""
+    # mmagic's loops have several evaluators, and evaluators may have no metric.
+    evaluators = loop.evaluators if hasattr(loop, "evaluators") else [loop.evaluator]
+    return [metric for evaluator in evaluators for metric in evaluator.metrics or []]
+
+
 @HOOKS.register_module()
 class ColorizationReportHook(Hook):
     """Report what :class:`ColorizationMetric` measured, in numbers and in pictures.
@@ -48,10 +55,7 @@ class ColorizationReportHook(Hook):
     @staticmethod
     def _metric(loop: BaseLoop) -> ColorizationMetric:
         """The one metric of a loop that knows its settings."""
-        # mmagic's loops have several evaluators, and evaluators may have no metric.
-        evaluators = loop.evaluators if hasattr(loop, "evaluators") else [loop.evaluator]
-        metrics = [metric for evaluator in evaluators for metric in evaluator.metrics or []]
-        metrics = [metric for metric in metrics if hasattr(metric, "settings")]
+        metrics = [metric for metric in metrics_of(loop) if hasattr(metric, "settings")]
         if len(metrics) != 1:
             raise ValueError(
                 "ColorizationReportHook needs exactly one ColorizationMetric in the evaluator of "

@@ -20,14 +20,9 @@ from tqdm import tqdm
 from spynco_mm.datasets import DataError
 from spynco_mm.datasets.images import IMAGE_SUFFIXES
 from spynco_mm.engine import read_history
+from spynco_mm.engine.launch import ROOT
 from spynco_mm.evaluation import write_atomically
 
-#: The clone, or the same folders inside an installed package.
-ROOT = next(
-    path
-    for path in (Path(__file__).resolve().parents[2], Path(__file__).resolve().parents[1] / ".mim")
-    if (path / "tools").is_dir()
-)
 DATASETS = ("cifar10", "ucmerced", "cezanne", "landscape", "demo")
 
 #: The trainings by name; ``{}`` is the data set.
