@@ -57,6 +57,14 @@ def pad_to_fit(image: Tensor, stride: int, min_size: int) -> Tensor:
     return image
 
 
+def run_generator(generator: nn.Module, image: Tensor, num_outputs: int) -> Sequence[Tensor]:
+    """The first outputs of any generator; one that gives a tensor has one."""
+    if getattr(generator, "num_outputs", 1) > 1:
+        return generator(image, num_outputs=num_outputs)
+    output = generator(image)
+    return [output] if isinstance(output, Tensor) else output
+
+
 class Colorizer:
     """Colorizes grey pictures; coloured ones are turned grey first, with the model's H_t.
 
@@ -337,11 +345,7 @@ class Colorizer:
 
         if image[:, 0].numel() <= max(self.pass_pixels, smallest * smallest * n):
             image = image.to(self.device).expand(-1, 3, -1, -1)
-            if self.num_outputs > 1:
-                pyramid = self.generator(image, num_outputs=max(self.outputs))
-            else:
-                pyramid = self.generator(image)
-                pyramid = [pyramid] if isinstance(pyramid, Tensor) else pyramid
+            pyramid = run_generator(self.generator, image, max(self.outputs))
             for i, result in zip(self.outputs, results):
                 write(result, 0, 0, pyramid[i - 1])
         elif can_tile(self.generator):

@@ -17,7 +17,7 @@ from spynco_mm.datasets.images import read_image
 from spynco_mm.datasets.photographs import photograph_path
 from spynco_mm.evaluation import write_atomically
 
-from .colorizer import Colorizer
+from .colorizer import Colorizer, run_generator
 
 #: Height and width of the real pictures that an exported file is tried on: multiples of the stride,
 #: odd, below the network's minimum, long, one pixel.
@@ -48,7 +48,7 @@ class GrayToColor(nn.Module):
             if hasattr(module, "fast"):
                 module.fast = False
         self.mean, self.std, self.bgr = colorizer.mean / 255, colorizer.std / 255, colorizer.bgr
-        self.outputs, self.num_outputs = colorizer.outputs, colorizer.num_outputs
+        self.outputs = colorizer.outputs
         self.stride = getattr(self.generator, "stride", 4)
         self.min_size = getattr(self.generator, "min_size", 16)
 
@@ -66,11 +66,7 @@ class GrayToColor(nn.Module):
         height, width = gray.shape[2], gray.shape[3]
         x = self._extend(self._extend((gray - self.mean) / self.std, 2), 3)
         x = torch.cat([x, x, x], 1)
-        if self.num_outputs > 1:
-            pyramid = self.generator(x, num_outputs=max(self.outputs))
-        else:
-            pyramid = self.generator(x)
-            pyramid = [pyramid] if isinstance(pyramid, Tensor) else pyramid
+        pyramid = run_generator(self.generator, x, max(self.outputs))
         colors = []
         for i in self.outputs:
             color = pyramid[i - 1][:, :, :height, :width] * self.std + self.mean
