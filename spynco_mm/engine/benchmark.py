@@ -36,7 +36,12 @@ MODELS = {
     "spynco_exact": ("spynco_exact_cifar10.py", {}),
     "spynco_naive": (
         "spynco_cifar10.py",
-        {"model.fast": False, "model.generator.fast": False, **_PLAIN_ADAM},
+        {
+            "model.fast": False,
+            "model.generator.fast": False,
+            "model.discriminator.fast": False,
+            **_PLAIN_ADAM,
+        },
     ),
     "colcycle": ("colcycle_cifar10.py", {}),
     # As in mmagic's own configs: 9 blocks at every size, identity weight 0.5, plain Adam.

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Optional
 
+import torch
 from mmagic.registry import MODELS
 from torch import Tensor, nn
 
@@ -24,6 +25,7 @@ class SpyncoDiscriminator(GANModule):
         kernel_size: Taps of each; padding is ``(kernel_size - 1) // 2``, 1 for the default 4.
         norm_cfg: mmcv's config of the norm; None for no norm.
         negative_slope: Of the leaky ReLU.
+        fast: As in :class:`~spynco_mm.models.SpyncoGenerator`.
         init_cfg: As in :class:`~spynco_mm.models.layers.GANModule`.
     """
 
@@ -35,6 +37,7 @@ class SpyncoDiscriminator(GANModule):
         kernel_size: int = 4,
         norm_cfg: Optional[dict] = dict(type="IN", affine=True),
         negative_slope: float = 0.2,
+        fast: bool = True,
         init_cfg: Optional[dict] = None,
     ):
         super().__init__(init_cfg)
@@ -44,14 +47,17 @@ class SpyncoDiscriminator(GANModule):
                 f"channels={tuple(channels)} and strides={tuple(strides)}."
             )
         self.in_channels = in_channels
+        self.fast = fast
         self.strides = tuple(strides)
         self.kernel_size = kernel_size
         self.padding = (kernel_size - 1) // 2
         blocks = []
         for i, (c_in, c_out, stride) in enumerate(zip([in_channels, *channels], channels, strides)):
-            conv = SeparableConv(c_in, c_out, kernel_size, stride, self.padding, first_bias=False)
+            conv = SeparableConv(
+                c_in, c_out, kernel_size, stride, self.padding, first_bias=False, fast=fast
+            )
             act = nn.LeakyReLU(negative_slope, inplace=True)
-            blocks.append(ConvBlock(conv, c_out, norm_cfg if i else None, act))
+            blocks.append(ConvBlock(conv, c_out, norm_cfg if i else None, act, fast=fast))
         self.blocks = nn.Sequential(*blocks)
         self.head = nn.Conv2d(channels[-1], 1, 1)
 
@@ -80,4 +86,6 @@ class SpyncoDiscriminator(GANModule):
                 f"SpyncoDiscriminator needs images of at least {minimum}×{minimum} pixels, got "
                 f"{x.shape[-2]}×{x.shape[-1]}; enlarge the images or lower its strides."
             )
+        if self.fast and x.device.type == "cpu":
+            x = x.contiguous(memory_format=torch.channels_last)
         return self.head(self.blocks(x))

@@ -104,6 +104,7 @@ class SpyncoGenerator(GANModule):
         self.in_channels = in_channels
         self.num_outputs = num_outputs
         self.return_pyramid = return_pyramid
+        self.fast = fast
         self.stride = 2**num_down
         # Four features a side at the lowest scale, and more where a kernel mirrors more than that.
         self.min_size = 4 * self.stride
@@ -122,7 +123,7 @@ class SpyncoGenerator(GANModule):
         width = base_channels
         encoder = [block(ConvBlock, conv(in_channels, width, stem_kernel), width)]
         for _ in range(num_down):
-            down = conv(width, 2 * width, down_kernel, SeparableConv, stride=2)
+            down = conv(width, 2 * width, down_kernel, SeparableConv, stride=2, fast=fast)
             width *= 2
             encoder.append(block(ConvBlock, down, width))
         self.encoder = nn.Sequential(*encoder)
@@ -176,6 +177,8 @@ class SpyncoGenerator(GANModule):
             )
         height, width = self._check(x)
         x = self._pad(x)
+        if self.fast and x.device.type == "cpu":
+            x = x.contiguous(memory_format=torch.channels_last)
 
         features = [self.residual(self.encoder(x))]
         for up in self.decoder:

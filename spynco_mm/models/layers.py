@@ -7,6 +7,8 @@ wide features, since a convolution of repeated values is a sum of products at lo
 (:class:`_NormReLU`). It is exact up to rounding.
 """
 
+import math
+from collections.abc import Sequence
 from typing import Optional
 
 import torch
@@ -52,7 +54,8 @@ class _InertBias(torch.autograd.Function):
     @staticmethod
     def forward(ctx, features: Tensor, bias: Tensor) -> Tensor:
         ctx.bias_shape = bias.shape
-        return features.view_as(features)
+        ctx.mark_dirty(features)  # A view could not be changed in place by what follows.
+        return features
 
     @staticmethod
     def backward(ctx, grad: Tensor):
@@ -88,6 +91,9 @@ class SeparableConv(nn.Sequential):
     The first changes the number of channels and takes the vertical stride, the second the
     horizontal one. Neither is depthwise or grouped.
 
+    Fast, where the input has so few channels that it is cheaper, and for zero padding and a first
+    one without bias: the one k×k convolution that both are together.
+
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output.
@@ -96,6 +102,7 @@ class SeparableConv(nn.Sequential):
         padding: Zeros (or ``padding_mode``) on either side; None means k // 2.
         first_bias: Whether the k×1 convolution has a bias too.
         padding_mode: As in ``nn.Conv2d``.
+        fast: Whether to use the fast way.
     """
 
     def __init__(
@@ -107,6 +114,7 @@ class SeparableConv(nn.Sequential):
         padding: Optional[int] = None,
         first_bias: bool = True,
         padding_mode: str = "zeros",
+        fast: bool = True,
     ):
         pad = kernel_size // 2 if padding is None else padding
         super().__init__(
@@ -128,6 +136,19 @@ class SeparableConv(nn.Sequential):
                 padding_mode=padding_mode,
             ),
         )
+        # Products per position of the output: of both, and of the one that they are together.
+        both = kernel_size * out_channels * (stride * in_channels + out_channels)
+        together = kernel_size**2 * in_channels * out_channels
+        self.fast = fast and padding_mode == "zeros" and not first_bias and together < both
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.fast:
+            return super().forward(x)
+        rows, columns = self
+        weight = torch.einsum("omx,mcy->ocyx", columns.weight[:, :, 0], rows.weight[..., 0])
+        bias = None if columns.inert_bias else columns.bias
+        y = F.conv2d(x, weight, bias, rows.stride[0], rows.padding[0])
+        return columns.finish(y) if columns.inert_bias else y
 
 
 # ----------------------------------------------------------------------------- upsampling
@@ -142,68 +163,213 @@ def upsample(x: Tensor, mode: str, times: int = 1) -> Tensor:
     return x
 
 
-class _ShiftAdd(torch.autograd.Function):
-    """The sum that makes a convolution of a nearest ×2 upsampling out of products before it.
+def _autocast(*tensors: Tensor) -> "list[Tensor]":
+    """What autocast does to the arguments of a convolution, for one of our own."""
+    device = tensors[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return list(tensors)
+    return [x.to(torch.get_autocast_dtype(device)) for x in tensors]
 
-    In one dimension, with taps w[0], ..., w[k-1] and r = k // 2, the convolution of
-    u[n] = x[n // 2] is, at i = 2m + j,
 
-        y[2m + j] = sum_t w[t] u[2m + j + t - r] = sum_t w[t] x[m + (j + t - r) // 2]
+def _channels_last(like: Tensor, *size: int) -> Tensor:
+    """An empty N×C×H×W tensor whose channels lie last."""
+    memory = dict(dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
+    return torch.empty(size, **memory)
 
-    So k products w[t] x at low resolution are enough, instead of the 2k of the upsampled copy; each
-    goes into both phases j, shifted. Values outside of x count as 0 in both.
+
+class _UpsampledConv(torch.autograd.Function):
+    """A 3-tap convolution along one axis, of features repeated twice along it.
+
+    With taps w0, w1 and w2, and u[n] = x[n // 2], the convolution of u is
+
+        y[2m]     = w0 x[m - 1] + (w1 + w2) x[m]  =  s[m]     + w1 x[m]
+        y[2m + 1] = (w0 + w1) x[m] + w2 x[m + 1]  =  s[m + 1] + w1 x[m]
+
+    with s[m] = w0 x[m - 1] + w2 x[m], values outside of x being 0. So three products per position
+    of x are enough, instead of the six of the repetition, which is never made.
+
+    Features lie with the channels last: the products are one matrix product, and a shift moves
+    whole vectors of channels. On a CPU a block of lines goes from x to y at a time, so that there
+    is never room for the products of all of x.
     """
 
-    @staticmethod
-    def _terms(products: Tensor, phases: Tensor, dim: int):
-        """Views (t, j, part of w[t] x, part of phase j) that correspond, the unshifted ones first.
-
-        products: N×k×C×h×w; phases: N×C×h×2×w for dim 2, N×C×h×w×2 for dim 3.
-        """
-        k, length = products.shape[1], products.shape[dim + 1]
-        shifts = [(t, j, (j + t - k // 2) // 2) for t in range(k) for j in range(2)]
-        for t, j, shift in sorted(shifts, key=lambda term: abs(term[2])):
-            size = max(length - abs(shift), 0)
-            source = products.select(1, t).narrow(dim, min(max(shift, 0), length), size)
-            target = phases.select(dim + 1, j).narrow(dim, min(max(-shift, 0), length), size)
-            yield t, j, source, target
+    #: Positions of x in a block, about.
+    BLOCK = 1024
 
     @staticmethod
-    def forward(ctx, products: Tensor, dim: int) -> Tensor:
-        """N×k×C×h×w to N×C×2h×w (dim 2) or N×C×h×2w (dim 3)."""
-        n, _, c, h, w = products.shape
-        ctx.products_shape, ctx.dim = products.shape, dim
-        phases = products.new_empty((n, c, h, 2, w) if dim == 2 else (n, c, h, w, 2))
-        begun = set()  # The first term of a phase is unshifted, so it fills all of it.
-        for _, j, source, target in _ShiftAdd._terms(products, phases, dim):
-            target.add_(source) if j in begun else target.copy_(source)
-            begun.add(j)
-        return phases.flatten(dim, dim + 1)
+    def _lines(x: Tensor, dim: int) -> Tensor:
+        """N×C×H×W as B×L×R×C: B lines of L positions along ``dim``, R of them side by side."""
+        x = x.permute(0, 2, 3, 1).contiguous()
+        return x if dim == 2 else x.flatten(0, 1).unsqueeze(2)
+
+    @staticmethod
+    def _blocks(*lines: Tensor):
+        """The same few lines of each."""
+        count, *positions = lines[0].shape[:3]
+        if not lines[0].is_cuda:
+            count = max(1, _UpsampledConv.BLOCK // math.prod(positions))
+        return zip(*(part.split(count) for part in lines))
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Optional[Tensor], dim: int) -> Tensor:
+        """N×C_in×H×W and C_out×C_in×3×1 (dim 2) or ×1×3 (dim 3) to N×C_out×2H×W or ×H×2W."""
+        ctx.save_for_backward(x, weight)
+        ctx.has_bias, ctx.dim = bias is not None, dim
+        taps = weight.flatten(2).permute(2, 0, 1).flatten(0, 1)  # [3·C_out, C_in]
+        if bias is not None:
+            bias = F.pad(bias, (len(bias), len(bias)))  # with w1 x, which is in every y once
+        lines = _UpsampledConv._lines(x, dim)
+        size = [2 * side if i == dim else side for i, side in enumerate(x.shape)]
+        result = _channels_last(x, size[0], len(weight), *size[2:])
+        phases = _UpsampledConv._lines(result, dim).view(*lines.shape[:2], 2, lines.shape[2], -1)
+        for block, y in _UpsampledConv._blocks(lines, phases):
+            before, middle, s = F.linear(block, taps, bias).chunk(3, dim=-1)
+            s[:, 1:] += before[:, :-1]
+            torch.add(s, middle, out=y[:, :, 0])
+            torch.add(s[:, 1:], middle[:, :-1], out=y[:, :-1, 1])
+            torch.add(before[:, -1], middle[:, -1], out=y[:, -1, 1])
+        return result
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
-        dim = ctx.dim
-        phases = grad.unflatten(dim, (-1, 2))
-        products = grad.new_empty(ctx.products_shape)
-        begun = set()
-        for t, _, source, target in _ShiftAdd._terms(products, phases, dim):
-            if t in begun:
-                source.add_(target)
-                continue
-            if source.shape != products.select(1, t).shape:
-                products.select(1, t).zero_()
-            source.copy_(target)
-            begun.add(t)
-        return products, None
+        x, weight = ctx.saved_tensors
+        taps = weight.flatten(2).permute(2, 0, 1).flatten(0, 1)
+        lines = _UpsampledConv._lines(x, ctx.dim)
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        phases = _UpsampledConv._lines(grad, ctx.dim).view(*lines.shape[:2], 2, lines.shape[2], -1)
+        grad_x, grad_taps = _channels_last(x, *x.shape), torch.zeros_like(taps)
+        blocks = _UpsampledConv._blocks(lines, phases, _UpsampledConv._lines(grad_x, ctx.dim))
+        for block, y, grad_block in blocks:
+            products = block.new_empty(*block.shape[:3], len(taps))
+            before, middle, after = products.chunk(3, dim=-1)  # w2 x[m + 1] is where w0 x[m] is
+            torch.add(y[:, :, 0], y[:, :, 1], out=middle)
+            torch.add(y[:, :-1, 1], y[:, 1:, 0], out=before[:, :-1])
+            before[:, -1] = y[:, -1, 1]
+            after[:, 1:] = before[:, :-1]
+            after[:, 0] = y[:, 0, 0]
+            products = products.flatten(0, 2)
+            torch.mm(products, taps, out=grad_block.flatten(0, 2))
+            torch.addmm(grad_taps, products.t(), block.flatten(0, 2), out=grad_taps)
+        grad_weight = grad_taps.unflatten(0, (3, -1)).permute(1, 2, 0).reshape(weight.shape)
+        return grad_x, grad_weight, grad.sum((0, 2, 3)) if ctx.has_bias else None, None
 
 
 def _upsampled_conv(x: Tensor, conv: Conv2d, dim: int) -> Tensor:
-    """``conv``, with taps along ``dim`` only, of x repeated twice along ``dim``."""
-    c_out, c_in = conv.weight.shape[:2]
-    taps = conv.weight.flatten(2).permute(2, 0, 1).reshape(-1, c_in, 1, 1)  # [k·C_out, C_in, 1, 1]
-    products = F.conv2d(x, taps).unflatten(1, (-1, c_out))
-    return conv.finish(_ShiftAdd.apply(products, dim))
+    """``conv``, with three taps along ``dim`` only, of x repeated twice along ``dim``."""
+    x, weight, bias = _autocast(x, conv.weight, conv.bias)
+    y = _UpsampledConv.apply(x, weight, None if conv.inert_bias else bias, dim)
+    return conv.finish(y) if conv.inert_bias else y
+
+
+# ------------------------------------------------------------------------------- 3×3, stride 1
+
+
+class _WinogradConv(torch.autograd.Function):
+    """A 3×3 convolution of padding 1, as Winograd's F(2×2, 3×3) (Lavin & Gray 2016).
+
+    In one dimension, two neighbouring outputs of taps g take four products instead of six:
+
+        V = (d0 - d2, d1 + d2, d2 - d1, d1 - d3)                    of the four inputs d of a tile
+        U = (g0, (g0 + g1 + g2) / 2, (g0 - g1 + g2) / 2, g2)
+        y0 = M0 + M1 + M2,   y1 = M1 - M2 - M3                      of the products M = U V
+
+    Along both axes these are 16 products for four outputs instead of 36, and with the channels last
+    16 matrix products over all tiles. All constants are 0, ±1 and 1/2, so that rounding stays near
+    that of the plain convolution, which larger tiles would not achieve.
+    """
+
+    @staticmethod
+    def _from_taps(weight: Tensor) -> Tensor:
+        """The 16×9 matrix that makes U of nine taps."""
+        h = 0.5
+        one_axis = weight.new_tensor([[1, 0, 0], [h, h, h], [h, -h, h], [0, 0, 1]])
+        return torch.kron(one_axis, one_axis)
+
+    @staticmethod
+    def _kernel(weight: Tensor) -> Tensor:
+        """U of C_out×C_in×3×3: 16×C_out×C_in."""
+        kernel = _WinogradConv._from_taps(weight) @ weight.reshape(-1, 9).t()
+        return kernel.unflatten(1, weight.shape[:2])
+
+    @staticmethod
+    def _inputs(x: Tensor, order: Sequence[int]) -> Tensor:
+        """V of N×C×H×W: 4×4×N×h×w×C for h×w tiles of 2×2 outputs, V_i at ``order[i]``."""
+        right, bottom = 1 + x.shape[3] % 2, 1 + x.shape[2] % 2
+        x = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, right, 1, bottom))
+        for _ in range(2):  # The axis is the columns', and then, one more in front, the rows'.
+            d0, d1, d2, d3 = (x[:, :, i : x.shape[2] - 3 + i : 2] for i in range(4))
+            v = x.new_empty(4, *d0.shape)
+            torch.sub(d0, d2, out=v[order[0]])
+            torch.add(d1, d2, out=v[order[1]])
+            torch.sub(d2, d1, out=v[order[2]])
+            torch.sub(d1, d3, out=v[order[3]])
+            x = v
+        return x
+
+    @staticmethod
+    def _outputs(m: Tensor, like: Tensor, order: Sequence[int]) -> Tensor:
+        """y of the products M, 4×4×N×h×w×C, which are overwritten; with the H×W of ``like``."""
+        n, h, w, channels = m.shape[2:]
+        result = _channels_last(m, n, channels, 2 * h, 2 * w)
+        y = result.permute(0, 2, 3, 1).view(n, h, 2, w, 2, channels)
+        m0, m1, m2, m3 = (m[i] for i in order)
+        m0 += m1
+        m0 += m2
+        m1 -= m2
+        m1 -= m3
+        for i, row in enumerate((m0, m1)):
+            m0, m1, m2, m3 = (row[j] for j in order)
+            torch.add(m0, m1, out=y[:, :, i, :, 0])
+            y[:, :, i, :, 0] += m2
+            torch.sub(m1, m2, out=y[:, :, i, :, 1])
+            y[:, :, i, :, 1] -= m3
+        if result.shape[2:] == like.shape[2:]:
+            return result
+        crop = result[..., : like.shape[2], : like.shape[3]]
+        return crop.contiguous(memory_format=torch.channels_last)
+
+    @staticmethod
+    def _grad_products(grad: Tensor) -> Tensor:
+        """The gradient of M, 4×4×N×h×w×C, from that of y."""
+        bottom, right = grad.shape[2] % 2, grad.shape[3] % 2
+        grad = F.pad(grad.permute(0, 2, 3, 1), (0, 0, 0, right, 0, bottom))
+        grad = grad.unflatten(2, (-1, 2)).unflatten(1, (-1, 2))  # [N, h, 2, w, 2, C]
+        for dim in (4, 3):  # the columns, and then, one more in front, the rows
+            y0, y1 = grad.unbind(dim)
+            m = grad.new_empty(4, *y0.shape)
+            m[0] = y0
+            torch.add(y0, y1, out=m[1])
+            torch.sub(y0, y1, out=m[2])
+            torch.neg(y1, out=m[3])
+            grad = m
+        return grad
+
+    @staticmethod
+    def _convolve(x: Tensor, kernel: Tensor, order: Sequence[int] = range(4)) -> Tensor:
+        """The convolution of x with the kernel whose U, 16×C_in×C_out, is in that order."""
+        inputs = _WinogradConv._inputs(x, order)
+        products = torch.bmm(inputs.flatten(2, 4).flatten(0, 1), kernel)
+        return _WinogradConv._outputs(products.view(*inputs.shape[:5], -1), x, order)
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor) -> Tensor:
+        """N×C_in×H×W and C_out×C_in×3×3 to N×C_out×H×W, channels last."""
+        ctx.save_for_backward(x, weight)
+        return _WinogradConv._convolve(x, _WinogradConv._kernel(weight).transpose(1, 2))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        x, weight = ctx.saved_tensors
+        # The gradient of x is the convolution with the kernel turned by 180°, from C_out to C_in
+        # channels. Turning g exchanges g0 and g2, and with them the first and the last of U.
+        grad_x = _WinogradConv._convolve(grad, _WinogradConv._kernel(weight), order=(3, 1, 2, 0))
+        grad_m = _WinogradConv._grad_products(grad).flatten(2, 4).flatten(0, 1)
+        inputs = _WinogradConv._inputs(x, range(4)).flatten(2, 4).flatten(0, 1)
+        grad_kernel = torch.bmm(grad_m.transpose(1, 2), inputs)
+        grad_taps = grad_kernel.flatten(1).t() @ _WinogradConv._from_taps(weight)
+        return grad_x, grad_taps.view_as(weight)
 
 
 # ---------------------------------------------------------------------------------- blocks
@@ -213,43 +379,78 @@ class _NormReLU(torch.autograd.Function):
     """Instance norm without affine, ReLU, and the sum with a residual, as one function.
 
     Apart, the norm keeps its input, the ReLU and the sum their outputs. Here only the normalised
-    value and the inverse deviation are kept, from which all gradients follow: with y normalised and
-    g the gradient after the ReLU's gate, the gradient of the input is
+    value y and the inverse deviation are kept, from which all gradients follow: with g the gradient
+    after the ReLU's gate, the gradient of the input is
 
         inverse deviation · (g - mean(g) - y · mean(g y))
 
-    the means being over a channel of a sample. That is batch norm's backward pass for an input y
-    of mean 0 and deviation 1, whose weight is the inverse deviation.
+    the means being over a channel of a sample. The result takes the place of the input. A few
+    samples go all the way at a time, so that they stay in the cache.
     """
+
+    #: Values in a block, about.
+    BLOCK = 2**18
+
+    @staticmethod
+    def _blocks(*features: Tensor):
+        """1×C×H×W parts of each: all channels of all samples at once, or sample by sample if the
+        channels lie last; or, of samples that are small and whose channels lie last, a few.
+        """
+        if features[0].is_contiguous():
+            return [[x.contiguous().flatten(0, 1)[None] for x in features]]
+        size = max(1, _NormReLU.BLOCK // features[0][0].numel())
+        return zip(*(x.split(size) for x in features))
+
+    @staticmethod
+    def _by_batch_norm(x: Tensor) -> bool:
+        """Whether batch norm's kernels, which are the fastest, do it for a part like x."""
+        return len(x) == 1 and (x.is_cuda or x.dtype in (torch.float32, torch.float64))
 
     @staticmethod
     def forward(ctx, x: Tensor, residual: Optional[Tensor], eps: float) -> Tensor:
-        y, _, inverse = torch.native_batch_norm(
-            x.flatten(0, 1)[None], None, None, None, None, True, 0.0, eps
-        )
-        y = y.view_as(x)
-        ctx.save_for_backward(y, inverse)
         ctx.has_residual = residual is not None
-        return F.relu(y) if residual is None else F.relu(y).add_(residual)
+        ctx.mark_dirty(x)
+        wide = torch.promote_types(x.dtype, torch.float32)  # for statistics of half precision
+        y, inverse = torch.empty_like(x), x.new_empty(*x.shape[:2], 1, 1, dtype=wide)
+        features = [x, y, inverse] if residual is None else [x, y, inverse, residual]
+        for x_, y_, inverse_, *residual_ in _NormReLU._blocks(*features):
+            if _NormReLU._by_batch_norm(x_):
+                out = y_, torch.empty_like(inverse_).flatten(), inverse_.flatten()
+                torch.native_batch_norm(x_, *[None] * 4, True, 0.0, eps, out=out)
+            else:
+                centered = x_ - x_.mean((2, 3), keepdim=True, dtype=wide)
+                variance = centered.square().mean((2, 3), keepdim=True)
+                torch.rsqrt(variance + eps, out=inverse_)
+                torch.mul(centered, inverse_, out=y_)
+            torch.clamp_min(y_, 0, out=x_)
+            if residual_:
+                x_ += residual_[0]
+        ctx.save_for_backward(y, inverse)
+        return x
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
         y, inverse = ctx.saved_tensors
-        gated = torch.ops.aten.threshold_backward(grad, y, 0)
-        grad_x, _, _ = torch.ops.aten.native_batch_norm_backward(
-            gated.flatten(0, 1)[None],
-            y.flatten(0, 1)[None],
-            inverse,
-            None,
-            None,
-            torch.zeros_like(inverse),
-            torch.ones_like(inverse),
-            True,
-            0.0,
-            [True, False, False],
-        )
-        return grad_x.view_as(y), grad if ctx.has_residual else None, None
+        grad_x = torch.empty_like(y)
+        for y_, grad_, inverse_, result in _NormReLU._blocks(y, grad, inverse, grad_x):
+            gated = torch.ops.aten.threshold_backward(grad_, y_, 0)
+            if _NormReLU._by_batch_norm(y_):
+                # Of an input y of mean 0 and deviation 1, with the inverse deviation as weight.
+                weight = inverse_.flatten()
+                statistics = torch.zeros_like(weight), torch.ones_like(weight)
+                result.copy_(
+                    torch.ops.aten.native_batch_norm_backward(
+                        gated, y_, weight, None, None, *statistics, True, 0.0, [True, False, False]
+                    )[0]
+                )
+                continue
+            gated = gated.to(inverse.dtype)
+            correlation = (gated * y_).mean((2, 3), keepdim=True)
+            gated -= gated.mean((2, 3), keepdim=True)
+            gated.addcmul_(y_.to(inverse.dtype), correlation, value=-1)
+            torch.mul(gated, inverse_, out=result)
+        return grad_x, grad if ctx.has_residual else None, None
 
 
 class ConvBlock(nn.Module):
@@ -283,11 +484,12 @@ class ConvBlock(nn.Module):
         self.act = act
         last = conv[-1] if isinstance(conv, SeparableConv) else conv
         last.inert_bias = isinstance(self.norm, nn.InstanceNorm2d)
-        self.fused = fast and last.inert_bias and not self.norm.affine and isinstance(act, nn.ReLU)
+        self.fast = fast
 
     def finish(self, x: Tensor, residual: Optional[Tensor] = None) -> Tensor:
         """Norm, activation and sum, of what the convolution gave."""
-        if self.fused and torch.is_grad_enabled():
+        instance_norm = isinstance(self.norm, nn.InstanceNorm2d) and not self.norm.affine
+        if self.fast and instance_norm and isinstance(self.act, nn.ReLU):
             return _NormReLU.apply(x, residual, self.norm.eps)
         x = self.act(self.norm(x))
         return x if residual is None else residual + x
@@ -297,10 +499,25 @@ class ConvBlock(nn.Module):
 
 
 class ResidualBlock(ConvBlock):
-    """``x + block(x)``."""
+    """``x + block(x)``.
+
+    Fast, for a 3×3 convolution with zero padding, on a CPU in full precision and from so many tiles
+    on that it pays: Winograd's products. Other devices' libraries choose for themselves.
+    """
+
+    #: Transforming the kernel costs about as much as these tiles.
+    MIN_TILES = 128
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        conv, (n, _, h, w) = self.conv, x.shape
+        known = conv.kernel_size == (3, 3) and conv.padding_mode == "zeros" and conv.inert_bias
+        full = x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+        if self.fast and known and full and n * h * w >= 4 * self.MIN_TILES:
+            return conv.finish(_WinogradConv.apply(x, conv.weight))
+        return conv(x)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.finish(self.conv(x), residual=x)
+        return self.finish(self._convolve(x), residual=x)
 
 
 class UpsampleBlock(ConvBlock):
@@ -319,13 +536,35 @@ class UpsampleBlock(ConvBlock):
     def __init__(self, conv: SeparableConv, *args, mode: str, fast: bool = True, **kwargs):
         super().__init__(conv, *args, fast=fast, **kwargs)
         self.mode = mode
-        self.fast = fast and mode == "nearest" and conv[0].padding_mode == "zeros"
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.fast:
-            return super().forward(upsample(x, self.mode))
         rows, columns = self.conv
+        known = rows.kernel_size == (3, 1) and rows.padding_mode == "zeros"
+        if not (self.fast and self.mode == "nearest" and known):
+            return super().forward(upsample(x, self.mode))
         return self.finish(_upsampled_conv(_upsampled_conv(x, rows, 2), columns, 3))
+
+
+class _TapProducts(torch.autograd.Function):
+    """The 1×1 convolution N×C×h×w to N×K×(h·w), from channels last to what ``F.fold`` takes.
+
+    A convolution's kernels would change the layout of the wide features or of the products.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, kernel: Tensor) -> Tensor:
+        positions = x.permute(0, 2, 3, 1).flatten(1, 2)  # [N, h·w, C]
+        ctx.save_for_backward(positions, kernel)
+        ctx.size = x.shape[2:]
+        return torch.bmm(kernel.expand(len(x), -1, -1), positions.transpose(1, 2))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        positions, kernel = ctx.saved_tensors
+        grad_x = torch.bmm(grad.transpose(1, 2), kernel.expand(len(grad), -1, -1))
+        grad_kernel = torch.bmm(grad, positions).sum(0)
+        return grad_x.unflatten(1, ctx.size).permute(0, 3, 1, 2), grad_kernel
 
 
 class MappingConv(Conv2d):  # "Conv" in its name, by which mmagic finds what to initialise
@@ -360,7 +599,7 @@ class MappingConv(Conv2d):  # "Conv" in its name, by which mmagic finds what to 
             return super().forward(upsample(x, self.mode, times))
         scale = 2**times
         kernel = self.spread_kernel(scale)
-        taps = F.conv2d(x, kernel.flatten(0, 2)[..., None, None])  # [N, C_out·K·K, h, w]
+        taps = _TapProducts.apply(*_autocast(x, kernel.flatten(0, 2)))  # [N, C_out·K·K, h·w]
         size = (x.shape[-2] * scale, x.shape[-1] * scale)
-        image = F.fold(taps.flatten(2), size, kernel.shape[1:3], padding=self.padding, stride=scale)
+        image = F.fold(taps, size, kernel.shape[1:3], padding=self.padding, stride=scale)
         return self.finish(image)

@@ -48,6 +48,21 @@ def test_scores_against_numpy(size, kwargs):
     assert scores.shape[1:] == (1, *map(network.score_size, size))
 
 
+@pytest.mark.parametrize("size", [(32, 32), (17, 26)])
+def test_fast_equals_naive(size):
+    torch.manual_seed(0)
+    fast, naive = (SpyncoDiscriminator(channels=(16, 8), strides=(2, 1), fast=f) for f in (1, 0))
+    naive.load_state_dict(fast.state_dict())
+    assert fast.blocks[0].conv.fast and not naive.blocks[0].conv.fast
+    found = []
+    for network in (fast.double(), naive.double()):
+        x = images(2, 3, *size).requires_grad_()
+        y = network(x)
+        found.append([y, *torch.autograd.grad(y.square().mean(), [x, *network.parameters()])])
+    for a, b in zip(*found):
+        torch.testing.assert_close(a, b, atol=1e-10, rtol=0)
+
+
 def test_paper_sizes():
     network = SpyncoDiscriminator()
     assert (network.score_size(32), network.score_size(256)) == (3, 31)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from numpy_networks import separable_conv, upsample
 from torch import nn
 
-from spynco_mm.models import SpyncoDiscriminator, SpyncoGenerator
+from spynco_mm.models import SpyncoDiscriminator, SpyncoGenerator, layers
 from spynco_mm.models.layers import (
     Conv2d,
     ConvBlock,
@@ -102,12 +102,12 @@ def test_upsampling_is_applied_so_many_times(mode, times):
     np.testing.assert_allclose(torch_upsample(x, mode, times), expected, atol=1e-12)
 
 
-def compare(fast, naive, *args):
+def compare(fast, naive, *args, memory_format=torch.contiguous_format):
     """Outputs, and gradients of the input and of every parameter."""
     naive.load_state_dict(fast.state_dict())
     found = []
     for layer in (fast, naive):
-        x = features(*args).requires_grad_()
+        x = features(*args).contiguous(memory_format=memory_format).requires_grad_()
         y = layer(x)
         weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(1)).to(y)
         found.append([y, *torch.autograd.grad((y * weights).sum(), [x, *layer.parameters()])])
@@ -147,6 +147,78 @@ def test_fast_upsampling_equals_the_naive_one(norm_cfg, kernel, size):
         return UpsampleBlock(conv, 4, norm_cfg, nn.ReLU(), mode="nearest", fast=fast).double()
 
     compare(block(True), block(False), 3, size)
+
+
+def test_fast_upsampling_in_several_blocks(monkeypatch):
+    monkeypatch.setattr(layers._UpsampledConv, "BLOCK", 12)
+    test_fast_upsampling_equals_the_naive_one(dict(type="IN"), 3, (5, 7))
+
+
+@pytest.mark.parametrize("size", [(6, 8), (5, 7), (1, 2)])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+# Values that go at a time: of one sample, and of all of them.
+@pytest.mark.parametrize("block", [1, 10**6])
+def test_fast_residual_block_equals_the_naive_one(monkeypatch, size, memory_format, block):
+    monkeypatch.setattr(ResidualBlock, "MIN_TILES", 0)
+    monkeypatch.setattr(layers._NormReLU, "BLOCK", block)
+
+    def residual(fast):
+        conv = Conv2d(3, 3, 3, padding=1)
+        return ResidualBlock(conv, 3, dict(type="IN"), nn.ReLU(), fast=fast).double()
+
+    compare(residual(True), residual(False), 3, size, memory_format=memory_format)
+
+
+def test_winograd_rounds_about_as_the_plain_convolution_does():
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*size):
+        return torch.randn(*size, generator=generator)
+
+    x, weight, grad = (
+        F.relu(normal(2, 64, 16, 16)),
+        normal(64, 64, 3, 3) / 24,
+        normal(2, 64, 16, 16),
+    )
+
+    def results(convolve, dtype):
+        leaves = [t.to(dtype).requires_grad_() for t in (x, weight)]
+        y = convolve(*leaves)
+        return y, *torch.autograd.grad(y, leaves, grad.to(dtype))
+
+    def plain(x, weight):
+        return F.conv2d(x, weight, padding=1)
+
+    exact = results(plain, torch.float64)
+    winograd = results(layers._WinogradConv.apply, torch.float32)
+    for a, b, c in zip(winograd, results(plain, torch.float32), exact):
+        assert 0 < (a - c).norm() < 5 * (b - c).norm() < 1e-5 * c.norm()
+
+
+def test_from_so_many_tiles_on(monkeypatch):
+    used = []
+    apply = layers._WinogradConv.apply
+    monkeypatch.setattr(layers._WinogradConv, "apply", lambda *a: used.append(1) or apply(*a))
+    block = ResidualBlock(Conv2d(3, 3, 3, padding=1), 3, dict(type="IN"), nn.ReLU())
+    block(torch.rand(2, 3, 16, 15)), block(torch.rand(1, 3, 15, 17))
+    assert not used
+    block(torch.rand(2, 3, 16, 16))
+    assert used
+    with torch.autocast("cpu", torch.bfloat16):
+        block(torch.rand(2, 3, 16, 16))
+    assert len(used) == 1
+
+
+def test_two_convolutions_as_one():
+    def separable(fast):
+        return SeparableConv(1, 8, 4, 2, 1, first_bias=False, fast=fast).double()
+
+    assert separable(True).fast
+    compare(separable(True), separable(False), 1, (8, 9))
+    # With a bias in between, or where it would cost more, they stay two.
+    assert not SeparableConv(1, 8, 4, 2, 1).fast
+    assert not SeparableConv(8, 8, 4, 2, 1, first_bias=False).fast
+    assert not SeparableConv(1, 8, 3, 1, first_bias=False, padding_mode="reflect").fast
 
 
 # ------------------------------------------------------------------ biases before instance norm
