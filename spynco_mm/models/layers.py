@@ -287,12 +287,6 @@ class _WinogradConv(torch.autograd.Function):
         return torch.kron(one_axis, one_axis)
 
     @staticmethod
-    def _kernel(weight: Tensor) -> Tensor:
-        """U of C_out×C_in×3×3: 16×C_out×C_in."""
-        kernel = _WinogradConv._from_taps(weight) @ weight.reshape(-1, 9).t()
-        return kernel.unflatten(1, weight.shape[:2])
-
-    @staticmethod
     def _inputs(x: Tensor, order: Sequence[int]) -> Tensor:
         """V of N×C×H×W: 4×4×N×h×w×C for h×w tiles of 2×2 outputs, V_i at ``order[i]``."""
         right, bottom = 1 + x.shape[3] % 2, 1 + x.shape[2] % 2
@@ -355,16 +349,18 @@ class _WinogradConv(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor) -> Tensor:
         """N×C_in×H×W and C_out×C_in×3×3 to N×C_out×H×W, channels last."""
-        ctx.save_for_backward(x, weight)
-        return _WinogradConv._convolve(x, _WinogradConv._kernel(weight).transpose(1, 2))
+        kernel = _WinogradConv._from_taps(weight) @ weight.reshape(-1, 9).t()
+        kernel = kernel.unflatten(1, weight.shape[:2])  # [16, C_out, C_in]
+        ctx.save_for_backward(x, weight, kernel)
+        return _WinogradConv._convolve(x, kernel.transpose(1, 2))
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
-        x, weight = ctx.saved_tensors
+        x, weight, kernel = ctx.saved_tensors
         # The gradient of x is the convolution with the kernel turned by 180°, from C_out to C_in
         # channels. Turning g exchanges g0 and g2, and with them the first and the last of U.
-        grad_x = _WinogradConv._convolve(grad, _WinogradConv._kernel(weight), order=(3, 1, 2, 0))
+        grad_x = _WinogradConv._convolve(grad, kernel, order=(3, 1, 2, 0))
         grad_m = _WinogradConv._grad_products(grad).flatten(2, 4).flatten(0, 1)
         inputs = _WinogradConv._inputs(x, range(4)).flatten(2, 4).flatten(0, 1)
         grad_kernel = torch.bmm(grad_m.transpose(1, 2), inputs)
