@@ -69,6 +69,7 @@ def main() -> None:
             cfg.setdefault("randomness", {})["seed"] = args.seed
         if args.deterministic:
             cfg.setdefault("randomness", {})["deterministic"] = True
+        launch.keep_freed_memory()
         runner = Runner.from_cfg(cfg)
         launch.check_train_data(runner)
         runner.train()

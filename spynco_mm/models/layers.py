@@ -3,8 +3,9 @@
 Each layer has two ways to the same result. The naive one is the readable reference: interpolate,
 convolve, normalise, rectify, add. The fast one, ``fast=True``, never makes the upsampled copy of
 wide features, since a convolution of repeated values is a sum of products at low resolution
-(:class:`_ShiftAdd`, :class:`MappingConv`), and keeps less for the backward pass
-(:class:`_NormReLU`). It is exact up to rounding.
+(:class:`_UpsampledConv`, :class:`MappingConv`), needs fewer products in the residual blocks
+(:class:`_WinogradConv`) and keeps less for the backward pass (:class:`_NormReLU`). It is exact up
+to rounding, takes any layout of memory, and is made for channels that lie last.
 """
 
 import math
@@ -73,16 +74,19 @@ class Conv2d(nn.Conv2d):
 
     inert_bias = False
 
+    @property
+    def added_bias(self) -> Optional[Tensor]:
+        """The bias, unless it is inert."""
+        return None if self.inert_bias else self.bias
+
     def finish(self, x: Tensor) -> Tensor:
-        """Add the bias to features computed without it."""
-        if not self.inert_bias:
-            return x + self.bias[:, None, None]
-        return _InertBias.apply(x, self.bias) if torch.is_grad_enabled() else x
+        """Give an inert bias its gradient; of features with ``added_bias``."""
+        if self.inert_bias and torch.is_grad_enabled():
+            return _InertBias.apply(x, self.bias)
+        return x
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.inert_bias:
-            return super().forward(x)
-        return self.finish(self._conv_forward(x, self.weight, None))
+        return self.finish(self._conv_forward(x, self.weight, self.added_bias))
 
 
 class SeparableConv(nn.Sequential):
@@ -146,9 +150,8 @@ class SeparableConv(nn.Sequential):
             return super().forward(x)
         rows, columns = self
         weight = torch.einsum("omx,mcy->ocyx", columns.weight[:, :, 0], rows.weight[..., 0])
-        bias = None if columns.inert_bias else columns.bias
-        y = F.conv2d(x, weight, bias, rows.stride[0], rows.padding[0])
-        return columns.finish(y) if columns.inert_bias else y
+        y = F.conv2d(x, weight, columns.added_bias, rows.stride[0], rows.padding[0])
+        return columns.finish(y)
 
 
 # ----------------------------------------------------------------------------- upsampling
@@ -163,12 +166,13 @@ def upsample(x: Tensor, mode: str, times: int = 1) -> Tensor:
     return x
 
 
-def _autocast(*tensors: Tensor) -> "list[Tensor]":
+def _autocast(*tensors: Optional[Tensor]) -> "list[Optional[Tensor]]":
     """What autocast does to the arguments of a convolution, for one of our own."""
     device = tensors[0].device.type
     if not torch.is_autocast_enabled(device):
         return list(tensors)
-    return [x.to(torch.get_autocast_dtype(device)) for x in tensors]
+    dtype = torch.get_autocast_dtype(device)
+    return [None if x is None else x.to(dtype) for x in tensors]
 
 
 def _channels_last(like: Tensor, *size: int) -> Tensor:
@@ -257,9 +261,8 @@ class _UpsampledConv(torch.autograd.Function):
 
 def _upsampled_conv(x: Tensor, conv: Conv2d, dim: int) -> Tensor:
     """``conv``, with three taps along ``dim`` only, of x repeated twice along ``dim``."""
-    x, weight, bias = _autocast(x, conv.weight, conv.bias)
-    y = _UpsampledConv.apply(x, weight, None if conv.inert_bias else bias, dim)
-    return conv.finish(y) if conv.inert_bias else y
+    arguments = _autocast(x, conv.weight, conv.added_bias)
+    return conv.finish(_UpsampledConv.apply(*arguments, dim))
 
 
 # ------------------------------------------------------------------------------- 3×3, stride 1
@@ -380,17 +383,16 @@ class _NormReLU(torch.autograd.Function):
 
         inverse deviation · (g - mean(g) - y · mean(g y))
 
-    the means being over a channel of a sample. The result takes the place of the input. A few
-    samples go all the way at a time, so that they stay in the cache.
+    the means being over a channel of a sample. The result takes the place of the input.
     """
 
-    #: Values in a block, about.
+    #: Values in a block of samples, about.
     BLOCK = 2**18
 
     @staticmethod
     def _blocks(*features: Tensor):
-        """1×C×H×W parts of each: all channels of all samples at once, or sample by sample if the
-        channels lie last; or, of samples that are small and whose channels lie last, a few.
+        """The same part of each. Without channels last, 1×(N·C)×H×W: the channels of all samples
+        as those of one. With channels last, one sample, or a few if they are small.
         """
         if features[0].is_contiguous():
             return [[x.contiguous().flatten(0, 1)[None] for x in features]]
@@ -399,7 +401,7 @@ class _NormReLU(torch.autograd.Function):
 
     @staticmethod
     def _by_batch_norm(x: Tensor) -> bool:
-        """Whether batch norm's kernels, which are the fastest, do it for a part like x."""
+        """Whether batch norm's kernels, the fastest for one sample, know such a block."""
         return len(x) == 1 and (x.is_cuda or x.dtype in (torch.float32, torch.float64))
 
     @staticmethod
@@ -458,7 +460,7 @@ class ConvBlock(nn.Module):
         norm_cfg: mmcv's config of the norm; None for no norm.
         act: The activation.
         fast: Whether to run norm and activation as one function, where they are instance norm
-            without affine and ReLU.
+            without affine and running statistics, and ReLU.
     """
 
     def __init__(
@@ -484,9 +486,10 @@ class ConvBlock(nn.Module):
 
     def finish(self, x: Tensor, residual: Optional[Tensor] = None) -> Tensor:
         """Norm, activation and sum, of what the convolution gave."""
-        instance_norm = isinstance(self.norm, nn.InstanceNorm2d) and not self.norm.affine
-        if self.fast and instance_norm and isinstance(self.act, nn.ReLU):
-            return _NormReLU.apply(x, residual, self.norm.eps)
+        norm = self.norm
+        known = isinstance(norm, nn.InstanceNorm2d) and isinstance(self.act, nn.ReLU)
+        if self.fast and known and not (norm.affine or norm.track_running_stats):
+            return _NormReLU.apply(x, residual, norm.eps)
         x = self.act(self.norm(x))
         return x if residual is None else residual + x
 
@@ -519,9 +522,9 @@ class ResidualBlock(ConvBlock):
 class UpsampleBlock(ConvBlock):
     """Interpolation to twice the size, then the block.
 
-    Fast, for nearest interpolation and zero padding: the vertical convolution of the repeated rows,
-    then the horizontal one of the repeated columns, both from products before the repetition: 9 per
-    low-resolution pixel and pair of channels instead of 24 for k = 3.
+    Fast, for nearest interpolation, zero padding and k = 3: the vertical convolution of the
+    repeated rows, then the horizontal one of the repeated columns, both from products before the
+    repetition: 9 per low-resolution pixel and pair of channels instead of 24.
 
     Args:
         conv: A :class:`SeparableConv`.
@@ -529,8 +532,8 @@ class UpsampleBlock(ConvBlock):
         *args, **kwargs: As for :class:`ConvBlock`.
     """
 
-    def __init__(self, conv: SeparableConv, *args, mode: str, fast: bool = True, **kwargs):
-        super().__init__(conv, *args, fast=fast, **kwargs)
+    def __init__(self, conv: SeparableConv, *args, mode: str, **kwargs):
+        super().__init__(conv, *args, **kwargs)
         self.mode = mode
 
     def forward(self, x: Tensor) -> Tensor:
@@ -598,4 +601,4 @@ class MappingConv(Conv2d):  # "Conv" in its name, by which mmagic finds what to 
         taps = _TapProducts.apply(*_autocast(x, kernel.flatten(0, 2)))  # [N, C_out·K·K, h·w]
         size = (x.shape[-2] * scale, x.shape[-1] * scale)
         image = F.fold(taps, size, kernel.shape[1:3], padding=self.padding, stride=scale)
-        return self.finish(image)
+        return image + self.bias[:, None, None]
