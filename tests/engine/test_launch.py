@@ -275,7 +275,7 @@ def test_a_tool_ends_with_a_sentence_and_a_status():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a setting of Linux's C library")
 def test_freed_memory_is_used_again():
-    """Without, each of these tensors touches 16384 new pages; with it, only the first does."""
+    """Otherwise each of these tensors touches new pages; with it, only the first does."""
     script = """
 import resource, torch
 from spynco_mm.engine import launch
@@ -293,4 +293,4 @@ print(new_pages())
 """
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     given_back, kept = map(int, run.stdout.split())
-    assert kept < 1000 < given_back
+    assert kept < given_back / 4
