@@ -21,7 +21,7 @@ from torch import nn
 
 #: What this release works with; one package of each group must be there.
 SUPPORTED = (
-    {"torch": ">=2.1"},
+    {"torch": ">=2.4"},
     {"mmengine": ">=0.10.4,<1"},
     {"mmcv": ">=2.0,<2.2", "mmcv-lite": ">=2.0,<2.2"},
     {"mmagic": ">=1.2,<1.3"},

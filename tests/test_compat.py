@@ -52,7 +52,7 @@ def versions(monkeypatch, **installed):
 
 def test_versions_that_fit(monkeypatch):
     compat.check_versions()
-    for found in ("2.1.0", "2.9.1+cu128", "2.14.0.dev20260101"):
+    for found in ("2.4.0", "2.9.1+cu128", "2.14.0.dev20260101"):
         versions(monkeypatch, torch=found)
         compat.check_versions()
     versions(monkeypatch, mmcv=None, mmcv_lite="2.1.0")
@@ -64,7 +64,7 @@ def test_versions_that_fit(monkeypatch):
 @pytest.mark.parametrize(
     "installed, words",
     [
-        (dict(torch="2.0.1"), "needs torch>=2.1, but torch 2.0.1 is installed; pip install"),
+        (dict(torch="2.3.1"), "needs torch>=2.4, but torch 2.3.1 is installed; pip install"),
         (dict(mmagic=None), r"needs mmagic>=1.2,<1.3, but it is missing; pip install -c requi"),
         (dict(mmagic="1.3.0"), "but mmagic 1.3.0 is installed"),
         (dict(mmengine="0.10.3"), r"needs mmengine>=0.10.4,<1, but mmengine 0.10.3 is installed"),

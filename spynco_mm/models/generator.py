@@ -177,7 +177,7 @@ class SpyncoGenerator(GANModule):
             )
         height, width = self._check(x)
         x = self._pad(x)
-        if self.fast and x.device.type == "cpu":
+        if self.fast and x.device.type == "cpu":  # the layout that the fast layers like best
             x = x.contiguous(memory_format=torch.channels_last)
 
         features = [self.residual(self.encoder(x))]
