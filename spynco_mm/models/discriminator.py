@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from typing import Optional
 
-import torch
 from mmagic.registry import MODELS
 from torch import Tensor, nn
 
-from .layers import ConvBlock, GANModule, SeparableConv
+from .layers import ConvBlock, GANModule, SeparableConv, fast_layout
 
 
 @MODELS.register_module()
@@ -86,6 +85,6 @@ class SpyncoDiscriminator(GANModule):
                 f"SpyncoDiscriminator needs images of at least {minimum}×{minimum} pixels, got "
                 f"{x.shape[-2]}×{x.shape[-1]}; enlarge the images or lower its strides."
             )
-        if self.fast and x.device.type == "cpu":
-            x = x.contiguous(memory_format=torch.channels_last)
+        if self.fast:
+            x = fast_layout(x)
         return self.head(self.blocks(x))

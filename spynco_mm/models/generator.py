@@ -15,6 +15,7 @@ from .layers import (
     ResidualBlock,
     SeparableConv,
     UpsampleBlock,
+    fast_layout,
 )
 from .translations import build_consistency
 
@@ -177,8 +178,8 @@ class SpyncoGenerator(GANModule):
             )
         height, width = self._check(x)
         x = self._pad(x)
-        if self.fast and x.device.type == "cpu":  # the layout that the fast layers like best
-            x = x.contiguous(memory_format=torch.channels_last)
+        if self.fast:
+            x = fast_layout(x)
 
         features = [self.residual(self.encoder(x))]
         for up in self.decoder:

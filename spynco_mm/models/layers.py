@@ -46,6 +46,11 @@ class GANModule(BaseModule):
         self._is_init = True
 
 
+def fast_layout(x: Tensor) -> Tensor:
+    """N×C×H×W as the fast layers like it best in memory: channels last on a CPU."""
+    return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x
+
+
 # ------------------------------------------------------------------------------- convolutions
 
 
@@ -225,7 +230,7 @@ class _UpsampledConv(torch.autograd.Function):
         lines = _UpsampledConv._lines(x, dim)
         size = [2 * side if i == dim else side for i, side in enumerate(x.shape)]
         result = _channels_last(x, size[0], len(weight), *size[2:])
-        phases = _UpsampledConv._lines(result, dim).view(*lines.shape[:2], 2, lines.shape[2], -1)
+        phases = _UpsampledConv._lines(result, dim).unflatten(1, (-1, 2))
         for block, y in _UpsampledConv._blocks(lines, phases):
             before, middle, s = F.linear(block, taps, bias).chunk(3, dim=-1)
             s[:, 1:] += before[:, :-1]
@@ -240,8 +245,7 @@ class _UpsampledConv(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         taps = weight.flatten(2).permute(2, 0, 1).flatten(0, 1)
         lines = _UpsampledConv._lines(x, ctx.dim)
-        grad = grad.contiguous(memory_format=torch.channels_last)
-        phases = _UpsampledConv._lines(grad, ctx.dim).view(*lines.shape[:2], 2, lines.shape[2], -1)
+        phases = _UpsampledConv._lines(grad, ctx.dim).unflatten(1, (-1, 2))
         grad_x, grad_taps = _channels_last(x, *x.shape), torch.zeros_like(taps)
         blocks = _UpsampledConv._blocks(lines, phases, _UpsampledConv._lines(grad_x, ctx.dim))
         for block, y, grad_block in blocks:
@@ -427,27 +431,33 @@ class _NormReLU(torch.autograd.Function):
         return x
 
     @staticmethod
+    def _grad_block(y: Tensor, grad: Tensor, inverse: Tensor) -> Tensor:
+        """The gradient of a block of the input."""
+        gated = torch.ops.aten.threshold_backward(grad, y, 0)
+        if _NormReLU._by_batch_norm(y):
+            # Of an input y of mean 0 and deviation 1, with the inverse deviation as weight.
+            weight = inverse.flatten()
+            statistics = torch.zeros_like(weight), torch.ones_like(weight)
+            return torch.ops.aten.native_batch_norm_backward(
+                gated, y, weight, None, None, *statistics, True, 0.0, [True, False, False]
+            )[0]
+        gated = gated.to(inverse.dtype)
+        correlation = (gated * y).mean((2, 3), keepdim=True)
+        gated -= gated.mean((2, 3), keepdim=True)
+        gated.addcmul_(y.to(inverse.dtype), correlation, value=-1)
+        return gated.mul_(inverse).to(y.dtype)
+
+    @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
         y, inverse = ctx.saved_tensors
-        grad_x = torch.empty_like(y)
-        for y_, grad_, inverse_, result in _NormReLU._blocks(y, grad, inverse, grad_x):
-            gated = torch.ops.aten.threshold_backward(grad_, y_, 0)
-            if _NormReLU._by_batch_norm(y_):
-                # Of an input y of mean 0 and deviation 1, with the inverse deviation as weight.
-                weight = inverse_.flatten()
-                statistics = torch.zeros_like(weight), torch.ones_like(weight)
-                result.copy_(
-                    torch.ops.aten.native_batch_norm_backward(
-                        gated, y_, weight, None, None, *statistics, True, 0.0, [True, False, False]
-                    )[0]
-                )
-                continue
-            gated = gated.to(inverse.dtype)
-            correlation = (gated * y_).mean((2, 3), keepdim=True)
-            gated -= gated.mean((2, 3), keepdim=True)
-            gated.addcmul_(y_.to(inverse.dtype), correlation, value=-1)
-            torch.mul(gated, inverse_, out=result)
+        blocks = list(_NormReLU._blocks(y, grad, inverse))
+        if len(blocks) == 1:
+            grad_x = _NormReLU._grad_block(*blocks[0]).view_as(y)
+        else:
+            grad_x = torch.empty_like(y)
+            for block, part in zip(blocks, grad_x.split([len(block[0]) for block in blocks])):
+                part.copy_(_NormReLU._grad_block(*block))
         return grad_x, grad if ctx.has_residual else None, None
 
 
