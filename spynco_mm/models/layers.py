@@ -4,12 +4,15 @@ Each layer has two ways to the same result. The naive one is the readable refere
 convolve, normalise, rectify, add. The fast one, ``fast=True``, never makes the upsampled copy of
 wide features, since a convolution of repeated values is a sum of products at low resolution
 (:class:`_UpsampledConv`, :class:`MappingConv`), needs fewer products in the residual blocks
-(:class:`_WinogradConv`) and keeps less for the backward pass (:class:`_NormReLU`). It is exact up
-to rounding, takes any layout of memory, and is made for channels that lie last.
+(:class:`_WinogradConv`) and keeps less for the backward pass (:class:`_NormReLU`,
+:func:`_recomputed`). It is exact up to rounding, takes any layout of memory, and is made for
+channels that lie last.
 """
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Optional
 
 import torch
@@ -294,6 +297,12 @@ class _WinogradConv(torch.autograd.Function):
         return torch.kron(one_axis, one_axis)
 
     @staticmethod
+    def _kernel(weight: Tensor) -> Tensor:
+        """U of C_out×C_in×3×3, as 16×C_out×C_in."""
+        kernel = _WinogradConv._from_taps(weight) @ weight.reshape(-1, 9).t()
+        return kernel.unflatten(1, weight.shape[:2])
+
+    @staticmethod
     def _inputs(x: Tensor, order: Sequence[int]) -> Tensor:
         """V of N×C×H×W: 4×4×N×h×w×C for h×w tiles of 2×2 outputs, V_i at ``order[i]``."""
         right, bottom = 1 + x.shape[3] % 2, 1 + x.shape[2] % 2
@@ -356,30 +365,28 @@ class _WinogradConv(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor) -> Tensor:
         """N×C_in×H×W and C_out×C_in×3×3 to N×C_out×H×W, channels last."""
-        kernel = _WinogradConv._from_taps(weight) @ weight.reshape(-1, 9).t()
-        kernel = kernel.unflatten(1, weight.shape[:2])  # [16, C_out, C_in]
-        ctx.save_for_backward(x, weight, kernel)
-        return _WinogradConv._convolve(x, kernel.transpose(1, 2))
+        ctx.save_for_backward(x, weight)  # and not U, which is larger than many an x
+        return _WinogradConv._convolve(x, _WinogradConv._kernel(weight).transpose(1, 2))
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
-        x, weight, kernel = ctx.saved_tensors
+        x, weight = ctx.saved_tensors
         # The gradient of x is the convolution with the kernel turned by 180°, from C_out to C_in
         # channels. Turning g exchanges g0 and g2, and with them the first and the last of U.
-        grad_x = _WinogradConv._convolve(grad, kernel, order=(3, 1, 2, 0))
+        grad_x = _WinogradConv._convolve(grad, _WinogradConv._kernel(weight), order=(3, 1, 2, 0))
         grad_m = _WinogradConv._grad_products(grad).flatten(2, 4).flatten(0, 1)
         inputs = _WinogradConv._inputs(x, range(4)).flatten(2, 4).flatten(0, 1)
         grad_kernel = torch.bmm(grad_m.transpose(1, 2), inputs)
-        grad_taps = grad_kernel.flatten(1).t() @ _WinogradConv._from_taps(weight)
-        return grad_x, grad_taps.view_as(weight)
+        grad_taps = _WinogradConv._from_taps(weight).t() @ grad_kernel.flatten(1)
+        return grad_x, grad_taps.t().reshape(weight.shape)
 
 
 # ---------------------------------------------------------------------------------- blocks
 
 
 class _NormReLU(torch.autograd.Function):
-    """Instance norm without affine, ReLU, and the sum with a residual, as one function.
+    """Instance norm without affine, (leaky) ReLU, and the sum with a residual, as one function.
 
     Apart, the norm keeps its input, the ReLU and the sum their outputs. Here only the normalised
     value y and the inverse deviation are kept, from which all gradients follow: with g the gradient
@@ -387,7 +394,8 @@ class _NormReLU(torch.autograd.Function):
 
         inverse deviation · (g - mean(g) - y · mean(g y))
 
-    the means being over a channel of a sample. The result takes the place of the input.
+    the means being over a channel of a sample. The result takes the place of the input; y is
+    returned too, for :func:`_recomputed`.
     """
 
     #: Values in a block of samples, about.
@@ -409,8 +417,8 @@ class _NormReLU(torch.autograd.Function):
         return len(x) == 1 and (x.is_cuda or x.dtype in (torch.float32, torch.float64))
 
     @staticmethod
-    def forward(ctx, x: Tensor, residual: Optional[Tensor], eps: float) -> Tensor:
-        ctx.has_residual = residual is not None
+    def forward(ctx, x: Tensor, residual: Optional[Tensor], eps: float, slope: float):
+        ctx.has_residual, ctx.slope = residual is not None, slope
         ctx.mark_dirty(x)
         wide = torch.promote_types(x.dtype, torch.float32)  # for statistics of half precision
         y, inverse = torch.empty_like(x), x.new_empty(*x.shape[:2], 1, 1, dtype=wide)
@@ -424,16 +432,18 @@ class _NormReLU(torch.autograd.Function):
                 variance = centered.square().mean((2, 3), keepdim=True)
                 torch.rsqrt(variance + eps, out=inverse_)
                 torch.mul(centered, inverse_, out=y_)
-            torch.clamp_min(y_, 0, out=x_)
+            torch.ops.aten.leaky_relu(y_, slope, out=x_)
             if residual_:
                 x_ += residual_[0]
         ctx.save_for_backward(y, inverse)
-        return x
+        ctx.mark_non_differentiable(y)
+        ctx.set_materialize_grads(False)
+        return x, y
 
     @staticmethod
-    def _grad_block(y: Tensor, grad: Tensor, inverse: Tensor) -> Tensor:
+    def _grad_block(y: Tensor, grad: Tensor, inverse: Tensor, slope: float) -> Tensor:
         """The gradient of a block of the input."""
-        gated = torch.ops.aten.threshold_backward(grad, y, 0)
+        gated = torch.ops.aten.leaky_relu_backward(grad, y, slope, False)
         if _NormReLU._by_batch_norm(y):
             # Of an input y of mean 0 and deviation 1, with the inverse deviation as weight.
             weight = inverse.flatten()
@@ -449,16 +459,38 @@ class _NormReLU(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor):
+    def backward(ctx, grad: Tensor, _):
         y, inverse = ctx.saved_tensors
         blocks = list(_NormReLU._blocks(y, grad, inverse))
         if len(blocks) == 1:
-            grad_x = _NormReLU._grad_block(*blocks[0]).view_as(y)
+            grad_x = _NormReLU._grad_block(*blocks[0], ctx.slope).view_as(y)
         else:
             grad_x = torch.empty_like(y)
             for block, part in zip(blocks, grad_x.split([len(block[0]) for block in blocks])):
-                part.copy_(_NormReLU._grad_block(*block))
-        return grad_x, grad if ctx.has_residual else None, None
+                part.copy_(_NormReLU._grad_block(*block, ctx.slope))
+        return grad_x, grad if ctx.has_residual else None, None, None
+
+
+def _recomputed(x: Tensor) -> AbstractContextManager:
+    """While x is convolved: what would be kept of x for the backward pass is recomputed there.
+
+    The norm before has kept its y already, from which x is one cheap function away. So the largest
+    features of the network are kept once and not twice.
+    """
+    recompute = getattr(x, "recompute", None)
+    if recompute is None:
+        return nullcontext()
+    address, size = x.data_ptr(), x.numel()
+
+    def pack(saved: Tensor):
+        """x itself or its values as seen by another shape; not the weights, and no part of x."""
+        is_x = saved.data_ptr() == address and saved.numel() == size
+        return (saved.shape, saved.stride()) if is_x else saved
+
+    def unpack(packed) -> Tensor:
+        return packed if isinstance(packed, Tensor) else recompute().as_strided(*packed)
+
+    return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
 
 
 class ConvBlock(nn.Module):
@@ -470,7 +502,7 @@ class ConvBlock(nn.Module):
         norm_cfg: mmcv's config of the norm; None for no norm.
         act: The activation.
         fast: Whether to run norm and activation as one function, where they are instance norm
-            without affine and running statistics, and ReLU.
+            without affine and running statistics, and ReLU or leaky ReLU.
     """
 
     def __init__(
@@ -496,15 +528,21 @@ class ConvBlock(nn.Module):
 
     def finish(self, x: Tensor, residual: Optional[Tensor] = None) -> Tensor:
         """Norm, activation and sum, of what the convolution gave."""
-        norm = self.norm
-        known = isinstance(norm, nn.InstanceNorm2d) and isinstance(self.act, nn.ReLU)
+        norm, act = self.norm, self.act
+        known = isinstance(norm, nn.InstanceNorm2d) and isinstance(act, (nn.ReLU, nn.LeakyReLU))
         if self.fast and known and not (norm.affine or norm.track_running_stats):
-            return _NormReLU.apply(x, residual, norm.eps)
-        x = self.act(self.norm(x))
+            slope = getattr(act, "negative_slope", 0.0)
+            x, y = _NormReLU.apply(x, residual, norm.eps, slope)
+            if residual is None and x.requires_grad:
+                x.recompute = partial(F.leaky_relu, y, slope)
+            return x
+        x = act(norm(x))
         return x if residual is None else residual + x
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.finish(self.conv(x))
+        with _recomputed(x):
+            y = self.conv(x)
+        return self.finish(y)
 
 
 class ResidualBlock(ConvBlock):
@@ -526,7 +564,9 @@ class ResidualBlock(ConvBlock):
         return conv(x)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.finish(self._convolve(x), residual=x)
+        with _recomputed(x):
+            y = self._convolve(x)
+        return self.finish(y, residual=x)
 
 
 class UpsampleBlock(ConvBlock):
@@ -551,7 +591,9 @@ class UpsampleBlock(ConvBlock):
         known = rows.kernel_size == (3, 1) and rows.padding_mode == "zeros"
         if not (self.fast and self.mode == "nearest" and known):
             return super().forward(upsample(x, self.mode))
-        return self.finish(_upsampled_conv(_upsampled_conv(x, rows, 2), columns, 3))
+        with _recomputed(x):
+            y = _upsampled_conv(x, rows, 2)
+        return self.finish(_upsampled_conv(y, columns, 3))
 
 
 class _TapProducts(torch.autograd.Function):
@@ -571,8 +613,9 @@ class _TapProducts(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad: Tensor):
         positions, kernel = ctx.saved_tensors
-        grad_x = torch.bmm(grad.transpose(1, 2), kernel.expand(len(grad), -1, -1))
         grad_kernel = torch.bmm(grad, positions).sum(0)
+        del positions  # before there is as large a gradient
+        grad_x = torch.bmm(grad.transpose(1, 2), kernel.expand(len(grad), -1, -1))
         return grad_x.unflatten(1, ctx.size).permute(0, 3, 1, 2), grad_kernel
 
 
@@ -608,7 +651,8 @@ class MappingConv(Conv2d):  # "Conv" in its name, by which mmagic finds what to 
             return super().forward(upsample(x, self.mode, times))
         scale = 2**times
         kernel = self.spread_kernel(scale)
-        taps = _TapProducts.apply(*_autocast(x, kernel.flatten(0, 2)))  # [N, C_out·K·K, h·w]
+        with _recomputed(x):
+            taps = _TapProducts.apply(*_autocast(x, kernel.flatten(0, 2)))  # [N, C_out·K·K, h·w]
         size = (x.shape[-2] * scale, x.shape[-1] * scale)
         image = F.fold(taps, size, kernel.shape[1:3], padding=self.padding, stride=scale)
         return image + self.bias[:, None, None]
