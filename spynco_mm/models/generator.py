@@ -16,6 +16,7 @@ from .layers import (
     SeparableConv,
     UpsampleBlock,
     fast_layout,
+    few_at_a_time,
 )
 from .translations import build_consistency
 
@@ -148,6 +149,7 @@ class SpyncoGenerator(GANModule):
             widths[-1], out_channels, mapping_kernel, MappingConv, mode=upsample_mode, fast=fast
         )
         self.consistency = build_consistency(consistency)
+        self.few_at_a_time = fast and all(up.per_sample for up in self.decoder[-1:])
 
     @staticmethod
     def decoder_widths(width: int, num_up: int) -> "list[int]":
@@ -182,13 +184,23 @@ class SpyncoGenerator(GANModule):
             x = fast_layout(x)
 
         features = [self.residual(self.encoder(x))]
-        for up in self.decoder:
+        for up in self.decoder[:-1]:
             features.append(up(features[-1]))
-        outputs = [torch.tanh(self.mapping(features[-i], i - 1)) for i in range(1, n + 1)]
+        if self.few_at_a_time:
+            outputs = [few_at_a_time(self._final, features[-1])]
+        else:
+            outputs = [self._final(features[-1])]
+        outputs += [torch.tanh(self.mapping(features[-i], i)) for i in range(1, n)]
         if self.consistency is not None:
             outputs = [self.consistency(output, x) for output in outputs]
         outputs = [output[..., :height, :width] for output in outputs]
         return outputs[0] if single else outputs
+
+    def _final(self, x: Tensor) -> Tensor:
+        """G_1 of the features before the last upsampling, the features of full size in between."""
+        for up in self.decoder[-1:]:
+            x = up(x)
+        return torch.tanh(self.mapping(x, 0))
 
     def _check(self, x: Tensor) -> "tuple[int, int]":
         if x.ndim != 4 or x.shape[1] != self.in_channels:

@@ -10,9 +10,8 @@ channels that lie last.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from typing import Optional
 
 import torch
@@ -477,9 +476,9 @@ def _recomputed(x: Tensor) -> AbstractContextManager:
     The norm before has kept its y already, from which x is one cheap function away. So the largest
     features of the network are kept once and not twice.
     """
-    recompute = getattr(x, "recompute", None)
-    if recompute is None:
+    if not hasattr(x, "rectified_from"):
         return nullcontext()
+    y, slope = x.rectified_from
     address, size = x.data_ptr(), x.numel()
 
     def pack(saved: Tensor):
@@ -488,9 +487,28 @@ def _recomputed(x: Tensor) -> AbstractContextManager:
         return (saved.shape, saved.stride()) if is_x else saved
 
     def unpack(packed) -> Tensor:
-        return packed if isinstance(packed, Tensor) else recompute().as_strided(*packed)
+        if isinstance(packed, Tensor):
+            return packed
+        return F.leaky_relu(y, slope).as_strided(*packed)
 
     return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
+
+
+def few_at_a_time(function: Callable[[Tensor], Tensor], x: Tensor, positions: int = 2048) -> Tensor:
+    """``function`` of the samples of x; on a CPU of only so many that they have ``positions``.
+
+    The backward pass does the same few in a row, so that there is never room for the gradients of
+    all samples in the features between x and a small result. They must not mix in ``function``.
+    """
+    count = max(1, positions // (x.shape[2] * x.shape[3]))
+    if x.is_cuda or len(x) <= count:
+        return function(x)
+    parts = x.split(count)
+    if hasattr(x, "rectified_from"):
+        y, slope = x.rectified_from
+        for part, y_part in zip(parts, y.split(count)):
+            part.rectified_from = y_part, slope
+    return torch.cat([function(part) for part in parts])
 
 
 class ConvBlock(nn.Module):
@@ -526,6 +544,12 @@ class ConvBlock(nn.Module):
         last.inert_bias = isinstance(self.norm, nn.InstanceNorm2d)
         self.fast = fast
 
+    @property
+    def per_sample(self) -> bool:
+        """Whether it is known that the norm keeps the samples of a batch apart."""
+        known = isinstance(self.norm, (nn.InstanceNorm2d, nn.GroupNorm, nn.Identity))
+        return known and not getattr(self.norm, "track_running_stats", False)
+
     def finish(self, x: Tensor, residual: Optional[Tensor] = None) -> Tensor:
         """Norm, activation and sum, of what the convolution gave."""
         norm, act = self.norm, self.act
@@ -534,7 +558,7 @@ class ConvBlock(nn.Module):
             slope = getattr(act, "negative_slope", 0.0)
             x, y = _NormReLU.apply(x, residual, norm.eps, slope)
             if residual is None and x.requires_grad:
-                x.recompute = partial(F.leaky_relu, y, slope)
+                x.rectified_from = y, slope
             return x
         x = act(norm(x))
         return x if residual is None else residual + x

@@ -82,7 +82,7 @@ class SpyncoGAN(BaseTranslationModel):
         contours_loss: Optional[dict] = None,
         buffer_size: int = 50,
         fast: bool = True,
-        joint_pixels: int = 8192,
+        joint_pixels: int = 16384,
         default_domain: str = "color",
         reachable_domains: Sequence[str] = ("color",),
         related_domains: Sequence[str] = ("gray", "color"),

@@ -1,6 +1,7 @@
 """The generator against NumPy (Eqs. 2 and 3), its arguments, and its fast path."""
 
 import copy
+from functools import partial
 
 import numpy as np
 import numpy_networks
@@ -11,7 +12,7 @@ from mmagic.registry import MODELS
 from small_models import resting
 from torch import nn
 
-from spynco_mm.models import HandcraftedTranslation, SpyncoGenerator
+from spynco_mm.models import HandcraftedTranslation, SpyncoGenerator, generator, layers
 from spynco_mm.models.layers import ResidualBlock
 
 SMALL = dict(base_channels=4, num_blocks=2)
@@ -194,6 +195,29 @@ def test_fast_equals_naive(winograd, kwargs, size, n):
     fast, naive = (value_and_gradients(build(fast=f, **kwargs), x) for f in (True, False))
     for a, b in zip(fast, naive):
         torch.testing.assert_close(a, b, atol=1e-10, rtol=1e-10)
+
+
+@pytest.mark.parametrize("norm", ["IN", "BN", "GN"])
+@pytest.mark.parametrize("num_down", [0, 1, 2])
+def test_fast_equals_naive_for_a_few_samples_at_a_time(monkeypatch, norm, num_down):
+    positions = 2 * 16 * 24 // (4 if num_down else 1)
+    few_at_a_time = partial(layers.few_at_a_time, positions=positions)
+    monkeypatch.setattr(generator, "few_at_a_time", few_at_a_time)
+    norm_cfg = dict(type=norm, **(dict(num_groups=2) if norm == "GN" else {}))
+    kwargs = dict(norm_cfg=norm_cfg, num_blocks=1, num_down=num_down, num_outputs=num_down + 1)
+    networks = [build(fast=f, **kwargs) for f in (True, False)]
+    seen = []
+
+    def see(module, arguments, result):
+        if arguments[1] == 0:
+            seen.append(len(result))
+
+    networks[0].mapping.register_forward_hook(see)
+    fast, naive = (value_and_gradients(network, images(5)) for network in networks)
+    for a, b in zip(fast, naive):
+        torch.testing.assert_close(a, b, atol=1e-10, rtol=1e-10)
+    # Batch norm mixes the samples, so they stay together.
+    assert seen == ([5] if norm == "BN" and num_down else [2, 2, 1])
 
 
 @pytest.mark.parametrize("size", [(17, 16), (23, 31), (18, 33)])

@@ -169,6 +169,19 @@ def test_fast_residual_block_equals_the_naive_one(monkeypatch, size, memory_form
     compare(residual(True), residual(False), 3, size, memory_format=memory_format)
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("block", [1, 10**6])
+def test_fast_norm_with_leaky_relu_equals_the_naive_one(monkeypatch, memory_format, block):
+    monkeypatch.setattr(layers._NormReLU, "BLOCK", block)
+
+    def convolve(fast):
+        act = nn.LeakyReLU(0.2, inplace=True)
+        blocks = [ConvBlock(Conv2d(3, 3, 3), 3, dict(type="IN"), act, fast=fast) for _ in range(2)]
+        return nn.Sequential(*blocks).double()
+
+    compare(convolve(True), convolve(False), 3, (7, 9), memory_format=memory_format)
+
+
 def test_winograd_rounds_about_as_the_plain_convolution_does():
     generator = torch.Generator().manual_seed(0)
 
@@ -219,6 +232,63 @@ def test_two_convolutions_as_one():
     assert not SeparableConv(1, 8, 4, 2, 1).fast
     assert not SeparableConv(8, 8, 4, 2, 1, first_bias=False).fast
     assert not SeparableConv(1, 8, 3, 1, first_bias=False, padding_mode="reflect").fast
+
+
+# ------------------------------------------------------------------ memory
+
+
+def test_rectified_features_are_recomputed_and_not_kept():
+    """Of what a block gives, the next one keeps no copy; of what others give, it does."""
+    torch.manual_seed(0)
+    first, second = (
+        ConvBlock(conv, 3, dict(type="IN"), nn.LeakyReLU(0.1)).double()
+        for conv in (Conv2d(3, 3, 3, padding=1), SeparableConv(3, 3, 3))
+    )
+
+    def kept_of(x, result):
+        """What the first convolution after x, the last one before the result, has for its input."""
+        nodes = [result.grad_fn]
+        found = []
+        while nodes:
+            node = nodes.pop(0)
+            if "Convolution" in node.name() and node._saved_weight.shape[2:] == (3, 1):
+                found.append(node._saved_input)
+            nodes += [n for n, _ in node.next_functions if n is not None]
+        (kept,) = found
+        torch.testing.assert_close(kept, x, atol=0, rtol=0)
+        return kept
+
+    x = first(features())
+    assert kept_of(x, second(x)).data_ptr() != x.data_ptr()
+    x = x.detach()
+    assert kept_of(x, second(x)).data_ptr() == x.data_ptr()
+    with torch.no_grad():
+        assert not hasattr(first(features()), "rectified_from")
+
+
+@pytest.mark.parametrize("n, seen", [(1, [1]), (2, [2]), (5, [2, 2, 1])])
+def test_few_at_a_time(n, seen):
+    torch.manual_seed(0)
+    x = features(size=(4, 5), n=n)
+    before = ConvBlock(Conv2d(3, 3, 3, padding=1), 3, dict(type="IN"), nn.ReLU()).double()
+    after = ConvBlock(Conv2d(3, 2, 3, padding=1), 2, dict(type="IN"), nn.ReLU()).double()
+    sizes = []
+
+    def function(x):
+        sizes.append(len(x))
+        return after(x).square()
+
+    def run(call):
+        y = call(before(x))
+        weights = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)
+        parameters = [*before.parameters(), *after.parameters()]
+        return [y, *torch.autograd.grad((y * weights).sum(), parameters)]
+
+    whole = run(function)
+    sizes.clear()
+    for a, b in zip(run(lambda x: layers.few_at_a_time(function, x, positions=55)), whole):
+        torch.testing.assert_close(a, b, atol=1e-12, rtol=0)
+    assert sizes == seen
 
 
 # ------------------------------------------------------------------ biases before instance norm
