@@ -275,64 +275,78 @@ def _upsampled_conv(x: Tensor, conv: Conv2d, dim: int) -> Tensor:
 
 
 class _WinogradConv(torch.autograd.Function):
-    """A 3×3 convolution of padding 1, as Winograd's F(2×2, 3×3) (Lavin & Gray 2016).
+    """A 3×3 convolution of padding 1, as Winograd's F(4×4, 3×3) (Lavin & Gray 2016).
 
-    In one dimension, two neighbouring outputs of taps g take four products instead of six:
+    In one dimension, four neighbouring outputs y of six inputs d and three taps g take six products
+    instead of twelve, as polynomials are multiplied by their values at 0, ±p, ±q and infinity:
 
-        V = (d0 - d2, d1 + d2, d2 - d1, d1 - d3)                    of the four inputs d of a tile
-        U = (g0, (g0 + g1 + g2) / 2, (g0 - g1 + g2) / 2, g2)
-        y0 = M0 + M1 + M2,   y1 = M1 - M2 - M3                      of the products M = U V
+        U = g0 / p²q²,   (g0 ± p g1 + p² g2) / 2p²(p² - q²),   the same for q,   g2
+        V = p²q² d0 - (p² + q²) d2 + d4,   (d4 - q² d2) ± p (d3 - q² d1),   ...,
+            p²q² d1 - (p² + q²) d3 + d5
+        y0 = M0 + ... + M4,   y1 = p (M1 - M2) + q (M3 - M4),   y2 = p² (M1 + M2) + q² (M3 + M4),
+        y3 = p³ (M1 - M2) + q³ (M3 - M4) + M5                      of the products M = U V
 
-    Along both axes these are 16 products for four outputs instead of 36, and with the channels last
-    16 matrix products over all tiles. All constants are 0, ±1 and 1/2, so that rounding stays near
-    that of the plain convolution, which larger tiles would not achieve.
+    Along both axes these are 36 products for 16 outputs instead of 144, and with the channels last
+    36 matrix products over all tiles. How much they round depends on the points: with the usual
+    ±1 and ±2 it is 13 times as much as the plain convolution at 256 channels, with ±3/4 and ±3/2
+    six times, and twice in the gradients of the weights.
     """
+
+    P, Q = 3 / 4, 3 / 2
+    PAIRS = ((P, Q), (Q, P))
 
     @staticmethod
     def _from_taps(weight: Tensor) -> Tensor:
-        """The 16×9 matrix that makes U of nine taps."""
-        h = 0.5
-        one_axis = weight.new_tensor([[1, 0, 0], [h, h, h], [h, -h, h], [0, 0, 1]])
+        """The 36×9 matrix that makes U of nine taps."""
+        p2, q2 = _WinogradConv.P**2, _WinogradConv.Q**2
+        rows = [[1 / (p2 * q2), 0, 0]]
+        for p, q in _WinogradConv.PAIRS:
+            scale = 2 * p**2 * (p**2 - q**2)
+            rows += [[1 / scale, sign * p / scale, p**2 / scale] for sign in (1, -1)]
+        one_axis = weight.new_tensor([*rows, [0, 0, 1]])
         return torch.kron(one_axis, one_axis)
 
     @staticmethod
-    def _kernel(weight: Tensor) -> Tensor:
-        """U of C_out×C_in×3×3, as 16×C_out×C_in."""
-        kernel = _WinogradConv._from_taps(weight) @ weight.reshape(-1, 9).t()
-        return kernel.unflatten(1, weight.shape[:2])
+    def _even_and_odd(even: Tensor, odd: Tensor, p: float, out: Sequence[Tensor]) -> None:
+        """Two values of a polynomial: even ± p odd."""
+        torch.add(even, odd, alpha=p, out=out[0])
+        torch.sub(even, odd, alpha=p, out=out[1])
 
     @staticmethod
-    def _inputs(x: Tensor, order: Sequence[int]) -> Tensor:
-        """V of N×C×H×W: 4×4×N×h×w×C for h×w tiles of 2×2 outputs, V_i at ``order[i]``."""
-        right, bottom = 1 + x.shape[3] % 2, 1 + x.shape[2] % 2
+    def _inputs(x: Tensor) -> Tensor:
+        """V of N×C×H×W: 6×6×N×h×w×C for h×w tiles of 4×4 outputs."""
+        p2, q2 = _WinogradConv.P**2, _WinogradConv.Q**2
+        right, bottom = 1 + -x.shape[3] % 4, 1 + -x.shape[2] % 4
         x = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, right, 1, bottom))
         for _ in range(2):  # The axis is the columns', and then, one more in front, the rows'.
-            d0, d1, d2, d3 = (x[:, :, i : x.shape[2] - 3 + i : 2] for i in range(4))
-            v = x.new_empty(4, *d0.shape)
-            torch.sub(d0, d2, out=v[order[0]])
-            torch.add(d1, d2, out=v[order[1]])
-            torch.sub(d2, d1, out=v[order[2]])
-            torch.sub(d1, d3, out=v[order[3]])
+            d = [x[:, :, i : x.shape[2] - 5 + i : 4] for i in range(6)]
+            v = x.new_empty(6, *d[0].shape)
+            for i in (0, 1):
+                torch.sub(d[4 + i], d[2 + i], alpha=p2 + q2, out=v[5 * i])
+                v[5 * i].add_(d[i], alpha=p2 * q2)
+            for i, (p, q) in enumerate(_WinogradConv.PAIRS):
+                even, odd = (torch.sub(d[4 - j], d[2 - j], alpha=q**2) for j in (0, 1))
+                _WinogradConv._even_and_odd(even, odd, p, v[2 * i + 1 : 2 * i + 3])
             x = v
         return x
 
     @staticmethod
-    def _outputs(m: Tensor, like: Tensor, order: Sequence[int]) -> Tensor:
-        """y of the products M, 4×4×N×h×w×C, which are overwritten; with the H×W of ``like``."""
+    def _outputs(m: Tensor, like: Tensor) -> Tensor:
+        """y of the products M, 6×6×N×h×w×C, with the H×W of ``like``."""
+        p, q = _WinogradConv.P, _WinogradConv.Q
         n, h, w, channels = m.shape[2:]
-        result = _channels_last(m, n, channels, 2 * h, 2 * w)
-        y = result.permute(0, 2, 3, 1).view(n, h, 2, w, 2, channels)
-        m0, m1, m2, m3 = (m[i] for i in order)
-        m0 += m1
-        m0 += m2
-        m1 -= m2
-        m1 -= m3
-        for i, row in enumerate((m0, m1)):
-            m0, m1, m2, m3 = (row[j] for j in order)
-            torch.add(m0, m1, out=y[:, :, i, :, 0])
-            y[:, :, i, :, 0] += m2
-            torch.sub(m1, m2, out=y[:, :, i, :, 1])
-            y[:, :, i, :, 1] -= m3
+        result = _channels_last(m, n, channels, 4 * h, 4 * w)
+        y = result.permute(0, 2, 3, 1).view(n, h, 4, w, 4, channels)
+        rows = m.new_empty(4, *m.shape[1:])
+        steps = [(m, rows), *((rows[i], y[:, :, i].movedim(3, 0)) for i in range(4))]
+        for values, out in steps:
+            even, odd = values[1:4:2] + values[2:5:2], values[1:4:2] - values[2:5:2]
+            torch.add(values[0], even[0], out=out[0])
+            out[0] += even[1]
+            torch.add(odd[0] * p, odd[1], alpha=q, out=out[1])
+            torch.add(even[0] * p**2, even[1], alpha=q**2, out=out[2])
+            torch.add(values[5], odd[0], alpha=p**3, out=out[3])
+            out[3].add_(odd[1], alpha=q**3)
         if result.shape[2:] == like.shape[2:]:
             return result
         crop = result[..., : like.shape[2], : like.shape[3]]
@@ -340,42 +354,46 @@ class _WinogradConv(torch.autograd.Function):
 
     @staticmethod
     def _grad_products(grad: Tensor) -> Tensor:
-        """The gradient of M, 4×4×N×h×w×C, from that of y."""
-        bottom, right = grad.shape[2] % 2, grad.shape[3] % 2
+        """The gradient of M, 6×6×N×h×w×C, from that of y."""
+        right, bottom = -grad.shape[3] % 4, -grad.shape[2] % 4
         grad = F.pad(grad.permute(0, 2, 3, 1), (0, 0, 0, right, 0, bottom))
-        grad = grad.unflatten(2, (-1, 2)).unflatten(1, (-1, 2))  # [N, h, 2, w, 2, C]
+        grad = grad.unflatten(2, (-1, 4)).unflatten(1, (-1, 4))  # [N, h, 4, w, 4, C]
         for dim in (4, 3):  # the columns, and then, one more in front, the rows
-            y0, y1 = grad.unbind(dim)
-            m = grad.new_empty(4, *y0.shape)
-            m[0] = y0
-            torch.add(y0, y1, out=m[1])
-            torch.sub(y0, y1, out=m[2])
-            torch.neg(y1, out=m[3])
+            y = grad.unbind(dim)
+            m = grad.new_empty(6, *y[0].shape)
+            m[0], m[5] = y[0], y[3]
+            for i, (p, _) in enumerate(_WinogradConv.PAIRS):
+                even, odd = (torch.add(y[j], y[2 + j], alpha=p**2) for j in (0, 1))
+                _WinogradConv._even_and_odd(even, odd, p, m[2 * i + 1 : 2 * i + 3])
             grad = m
         return grad
 
     @staticmethod
-    def _convolve(x: Tensor, kernel: Tensor, order: Sequence[int] = range(4)) -> Tensor:
-        """The convolution of x with the kernel whose U, 16×C_in×C_out, is in that order."""
-        inputs = _WinogradConv._inputs(x, order)
+    def _convolve(x: Tensor, weight: Tensor, turned: bool = False) -> Tensor:
+        """The convolution of x with the weight C_out×C_in×3×3; turned by 180°, from C_out to C_in
+        channels, it is the one that takes gradients back.
+        """
+        from_taps = _WinogradConv._from_taps(weight)
+        from_taps = from_taps.flip(1) if turned else from_taps
+        kernel = (from_taps @ weight.reshape(-1, 9).t()).unflatten(1, weight.shape[:2])
+        kernel = kernel if turned else kernel.transpose(1, 2)
+        inputs = _WinogradConv._inputs(x)
         products = torch.bmm(inputs.flatten(2, 4).flatten(0, 1), kernel)
-        return _WinogradConv._outputs(products.view(*inputs.shape[:5], -1), x, order)
+        return _WinogradConv._outputs(products.view(*inputs.shape[:5], -1), x)
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor) -> Tensor:
         """N×C_in×H×W and C_out×C_in×3×3 to N×C_out×H×W, channels last."""
-        ctx.save_for_backward(x, weight)  # and not U, which is larger than many an x
-        return _WinogradConv._convolve(x, _WinogradConv._kernel(weight).transpose(1, 2))
+        ctx.save_for_backward(x, weight)  # and not U and V, which are larger
+        return _WinogradConv._convolve(x, weight)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
         x, weight = ctx.saved_tensors
-        # The gradient of x is the convolution with the kernel turned by 180°, from C_out to C_in
-        # channels. Turning g exchanges g0 and g2, and with them the first and the last of U.
-        grad_x = _WinogradConv._convolve(grad, _WinogradConv._kernel(weight), order=(3, 1, 2, 0))
+        grad_x = _WinogradConv._convolve(grad, weight, turned=True)
         grad_m = _WinogradConv._grad_products(grad).flatten(2, 4).flatten(0, 1)
-        inputs = _WinogradConv._inputs(x, range(4)).flatten(2, 4).flatten(0, 1)
+        inputs = _WinogradConv._inputs(x).flatten(2, 4).flatten(0, 1)
         grad_kernel = torch.bmm(grad_m.transpose(1, 2), inputs)
         grad_taps = _WinogradConv._from_taps(weight).t() @ grad_kernel.flatten(1)
         return grad_x, grad_taps.t().reshape(weight.shape)
@@ -576,14 +594,14 @@ class ResidualBlock(ConvBlock):
     on that it pays: Winograd's products. Other devices' libraries choose for themselves.
     """
 
-    #: Transforming the kernel costs about as much as these tiles.
+    #: With fewer tiles of 4×4, transforming the kernel costs more than the products save.
     MIN_TILES = 128
 
     def _convolve(self, x: Tensor) -> Tensor:
         conv, (n, _, h, w) = self.conv, x.shape
         known = conv.kernel_size == (3, 3) and conv.padding_mode == "zeros" and conv.inert_bias
         full = x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
-        if self.fast and known and full and n * h * w >= 4 * self.MIN_TILES:
+        if self.fast and known and full and n * h * w >= 16 * self.MIN_TILES:
             return conv.finish(_WinogradConv.apply(x, conv.weight))
         return conv(x)
 

@@ -213,12 +213,12 @@ def test_from_so_many_tiles_on(monkeypatch):
     apply = layers._WinogradConv.apply
     monkeypatch.setattr(layers._WinogradConv, "apply", lambda *a: used.append(1) or apply(*a))
     block = ResidualBlock(Conv2d(3, 3, 3, padding=1), 3, dict(type="IN"), nn.ReLU())
-    block(torch.rand(2, 3, 16, 15)), block(torch.rand(1, 3, 15, 17))
+    block(torch.rand(2, 3, 32, 31)), block(torch.rand(1, 3, 45, 45))
     assert not used
-    block(torch.rand(2, 3, 16, 16))
+    block(torch.rand(2, 3, 32, 32))
     assert used
     with torch.autocast("cpu", torch.bfloat16):
-        block(torch.rand(2, 3, 16, 16))
+        block(torch.rand(2, 3, 32, 32))
     assert len(used) == 1
 
 
