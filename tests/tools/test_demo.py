@@ -39,7 +39,8 @@ def page(tiny_checkpoint, tmp_path_factory):
         line = process.stdout.readline()
         assert line == f"The page is at http://127.0.0.1:{port}/ (end with Ctrl-C).\n"
         yield f"http://127.0.0.1:{port}/"
-        assert list(temporary.glob("spynco_demo_*/*"))
+        if shutil.which("chromium") and shutil.which("chromedriver"):  # they dropped pictures
+            assert list(temporary.glob("spynco_demo_*/*"))
     finally:
         process.terminate()
         process.wait(30)
