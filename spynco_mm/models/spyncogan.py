@@ -282,7 +282,11 @@ class SpyncoGAN(BaseTranslationModel):
 
     def discriminator_losses(self, fakes: Sequence[Tensor], real_b: Tensor) -> dict[str, Tensor]:
         """Least squares on J and on the fakes G_1(I), ..., weighted as in Eq. 8."""
-        fakes = [buffer.query(fake) for buffer, fake in zip(self.image_buffers, fakes)]
+        # One by one and as copies, since an image that a pool keeps keeps the memory of its batch.
+        fakes = [
+            torch.cat([buffer.query(image.clone()) for image in fake.split(1)])
+            for buffer, fake in zip(self.image_buffers, fakes)
+        ]
         real, *fakes = self._judge_all(self.discriminator, [real_b, *fakes])
         loss = self.gan_loss.loss
         return {

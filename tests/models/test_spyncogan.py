@@ -189,7 +189,10 @@ def test_training_from_the_data_loader():
     assert_trains(model, step, steps=3, still=resting(model))
     assert [buffer.img_num for buffer in model.image_buffers] == [4, 4, 4]
     # What the pools hold has no graph behind it.
-    assert not any(i.requires_grad for b in model.image_buffers for i in b.image_buffer)
+    held = [image for buffer in model.image_buffers for image in buffer.image_buffer]
+    assert not any(image.requires_grad for image in held)
+    # Each has memory of its own, so that the pool does not keep that of whole batches.
+    assert all(i.untyped_storage().nbytes() == i.numel() * i.element_size() for i in held)
 
 
 def test_discriminator_sees_the_pool():
