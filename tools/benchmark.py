@@ -56,6 +56,9 @@ def parse_args() -> argparse.Namespace:
         "--turn-seconds", type=float, default=1.0, help="about the length of a turn"
     )
     parser.add_argument(
+        "--warmup", type=positive, default=6, help="iterations before the first turn"
+    )
+    parser.add_argument(
         "--colorize", metavar="CHECKPOINT", help="also time tools/colorize.py with this model"
     )
     parser.add_argument("--out", default="work_dirs/benchmark", help="folder for the results")
@@ -80,6 +83,7 @@ def main() -> None:
                     cell,
                     args.rounds,
                     args.turn_seconds,
+                    args.warmup,
                     progress=lambda text, cell=cell: print(f"{cell}: {text}", file=sys.stderr),
                 )
                 cells.append(dict(asdict(cell), models=models))

@@ -320,6 +320,7 @@ def measure(
     cell: Cell,
     rounds: int = 5,
     turn_seconds: float = 1.0,
+    warmup: int = 6,
     progress: Callable[[str], None] = lambda text: None,
 ) -> dict:
     """Measure some models in one cell, interleaved.
@@ -329,6 +330,7 @@ def measure(
         cell: Size, batch, device, precision and threads.
         rounds: Turns of each model. In each round every model has one turn.
         turn_seconds: Iterations in a turn: as many as fit, at least one.
+        warmup: Iterations before the first turn, in which memory grows to what training needs.
         progress: Called with a line before each step.
 
     Returns:
@@ -346,7 +348,7 @@ def measure(
         turns, batches = {}, {}
         for name, worker in workers.items():
             progress(f"warming up {name}")
-            worker.ask("turn", 1, False)
+            worker.ask("turn", warmup, False)
             seconds = worker.ask("turn", 1, False)["seconds"]
             turns[name] = max(1, round(turn_seconds / seconds))
             batches[name] = max(1, round(turn_seconds / 2 / worker.ask("inference", 1)))
