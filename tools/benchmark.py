@@ -14,8 +14,10 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import c_library
 import torch
 
 from spynco_mm.engine import benchmark
@@ -74,6 +76,7 @@ def main() -> None:
             raise ValueError(
                 f"--precision {args.precision} needs --device cuda: mixed precision is for GPUs."
             )
+        c_library.apply_to_new_processes()  # as tools/train.py trains
         cells = []
         for size in args.sizes:
             for batch in args.batches:

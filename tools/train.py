@@ -12,10 +12,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmengine.config import DictAction
-from mmengine.runner import Runner
+import c_library
 
-from spynco_mm.engine import launch
+if __name__ == "__main__":
+    c_library.restart(__file__)  # before the imports below, which take seconds
+
+from mmengine.config import DictAction  # noqa: E402
+from mmengine.runner import Runner  # noqa: E402
+
+from spynco_mm.engine import launch  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -69,7 +74,6 @@ def main() -> None:
             cfg.setdefault("randomness", {})["seed"] = args.seed
         if args.deterministic:
             cfg.setdefault("randomness", {})["deterministic"] = True
-        launch.keep_freed_memory()
         runner = Runner.from_cfg(cfg)
         launch.check_train_data(runner)
         runner.train()

@@ -26,7 +26,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils.flop_counter import FlopCounterMode
 
-from .launch import ROOT, enable_amp, keep_freed_memory
+from .launch import ROOT, enable_amp
 
 _PLAIN_ADAM = {"optimizer.fused": False}
 
@@ -242,7 +242,6 @@ class _TurnHook(Hook):
 def _process(connection, name: str, cell: Cell) -> None:
     """Train a model in turns."""
     torch.set_num_threads(cell.threads)
-    keep_freed_memory()  # as tools/train.py does
     # mmengine takes the start method of this process for the one of its data loader.
     warnings.filterwarnings("ignore", "Multi-processing start method")
     try:

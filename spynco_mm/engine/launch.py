@@ -1,6 +1,5 @@
 """What a launch needs between the command line and mmengine's Runner."""
 
-import ctypes
 import inspect
 import os
 import os.path as osp
@@ -107,20 +106,6 @@ def _without_gpu(cfg: Config) -> None:
     cfg.model_wrapper_cfg.device_ids = None
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group(backend="gloo")
-
-
-def keep_freed_memory() -> None:
-    """Let what is freed stay with this process for its next tensors, as on a GPU.
-
-    By itself the C library of Linux gives large blocks back at once, and the system clears all of
-    their pages again for the next tensor: a tenth of the time of training at 256×256. Systems
-    without this setting are left as they are.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        m_trim_threshold, m_mmap_max = -1, -4  # of malloc.h
-        mallopt(m_mmap_max, 0)
-        mallopt(m_trim_threshold, 2**31 - 1)
 
 
 def enable_amp(cfg: Config, dtype: str) -> None:

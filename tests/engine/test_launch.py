@@ -271,27 +271,3 @@ def test_a_tool_ends_with_a_sentence_and_a_status():
 
 
 # ------------------------------------------------------------------ freed memory
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="a setting of Linux's C library")
-def test_freed_memory_is_used_again():
-    """Otherwise each of these tensors touches new pages; with it, only the first does."""
-    script = """
-import resource, torch
-from spynco_mm.engine import launch
-
-def new_pages():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.ones(2**24)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-new_pages()
-print(new_pages())
-launch.keep_freed_memory()
-for _ in range(4):  # The place of one tensor may have to be found a second time.
-    new_pages()
-print(new_pages())
-"""
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    given_back, kept = map(int, run.stdout.split())
-    assert kept < given_back / 4

@@ -1,0 +1,58 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOOLS = Path(__file__).parents[2] / "tools"
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="settings of Linux's C library")
+
+SCRIPT = """
+import os, resource, sys
+sys.path.insert(0, {tools!r})
+import c_library
+c_library.restart({script})
+import torch
+
+def new_pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(2**24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+for _ in range(4):  # The place of one tensor may have to be found a second time.
+    new_pages()
+print(os.getpid(), sys.argv[1:], os.environ.get("GLIBC_TUNABLES"), new_pages(), sep="|")
+"""
+
+
+def run(tmp_path, script="__file__", **env):
+    """The settings under which a script runs, and how many new pages a tensor takes there."""
+    file = tmp_path / "script.py"
+    file.write_text(SCRIPT.format(tools=str(TOOLS), script=script))
+    kept = {key: value for key, value in os.environ.items() if key != "GLIBC_TUNABLES"}
+    command = [sys.executable, str(file), "a b", "--c"]
+    with subprocess.Popen(
+        command, env={**kept, **env}, stdout=subprocess.PIPE, text=True
+    ) as process:
+        pid, arguments, settings, pages = process.communicate(timeout=120)[0].strip().split("|")
+    # It is the same process, started with the same arguments.
+    assert process.returncode == 0 and int(pid) == process.pid
+    assert arguments == "['a b', '--c']"
+    return settings, int(pages)
+
+
+@pytest.mark.skipif(not hasattr(sys, "orig_argv"), reason="Python 3.9 cannot be started over")
+def test_freed_memory_is_used_again(tmp_path):
+    """Otherwise each of these tensors touches new pages; with it, only the first does."""
+    settings, kept = run(tmp_path)
+    assert "glibc.malloc.mmap_max=0" in settings.split(":")
+    settings, given_back = run(tmp_path, script="'/other.py'")
+    assert settings == "None"  # It was not started for that script.
+    assert kept < given_back / 4
+
+
+def test_settings_of_the_user_stay(tmp_path):
+    settings, _ = run(tmp_path, GLIBC_TUNABLES="glibc.malloc.check=0")
+    assert settings == "glibc.malloc.check=0"
