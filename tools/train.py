@@ -17,10 +17,10 @@ import c_library
 if __name__ == "__main__":
     c_library.restart(__file__)  # before the imports below, which take seconds
 
-from mmengine.config import DictAction  # noqa: E402
-from mmengine.runner import Runner  # noqa: E402
+from mmengine.config import DictAction
+from mmengine.runner import Runner
 
-from spynco_mm.engine import launch  # noqa: E402
+from spynco_mm.engine import launch
 
 
 def parse_args() -> argparse.Namespace:
