@@ -369,32 +369,31 @@ class _WinogradConv(torch.autograd.Function):
         return grad
 
     @staticmethod
-    def _convolve(x: Tensor, weight: Tensor, turned: bool = False) -> Tensor:
-        """The convolution of x with the weight C_out×C_in×3×3; turned by 180°, from C_out to C_in
-        channels, it is the one that takes gradients back.
+    def _convolve(inputs: Tensor, weight: Tensor, like: Tensor, turned: bool = False) -> Tensor:
+        """The convolution, with the weight C_out×C_in×3×3, of what has the V ``inputs``; turned by
+        180°, from C_out to C_in channels, it is the one that takes gradients back.
         """
         from_taps = _WinogradConv._from_taps(weight)
         from_taps = from_taps.flip(1) if turned else from_taps
         kernel = (from_taps @ weight.reshape(-1, 9).t()).unflatten(1, weight.shape[:2])
         kernel = kernel if turned else kernel.transpose(1, 2)
-        inputs = _WinogradConv._inputs(x)
         products = torch.bmm(inputs.flatten(2, 4).flatten(0, 1), kernel)
-        return _WinogradConv._outputs(products.view(*inputs.shape[:5], -1), x)
+        return _WinogradConv._outputs(products.view(*inputs.shape[:5], -1), like)
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor) -> Tensor:
         """N×C_in×H×W and C_out×C_in×3×3 to N×C_out×H×W, channels last."""
-        ctx.save_for_backward(x, weight)  # and not U and V, which are larger
-        return _WinogradConv._convolve(x, weight)
+        inputs = _WinogradConv._inputs(x)
+        ctx.save_for_backward(inputs, weight)  # and not U, which is larger
+        return _WinogradConv._convolve(inputs, weight, x)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
-        x, weight = ctx.saved_tensors
-        grad_x = _WinogradConv._convolve(grad, weight, turned=True)
+        inputs, weight = ctx.saved_tensors
+        grad_x = _WinogradConv._convolve(_WinogradConv._inputs(grad), weight, grad, turned=True)
         grad_m = _WinogradConv._grad_products(grad).flatten(2, 4).flatten(0, 1)
-        inputs = _WinogradConv._inputs(x).flatten(2, 4).flatten(0, 1)
-        grad_kernel = torch.bmm(grad_m.transpose(1, 2), inputs)
+        grad_kernel = torch.bmm(grad_m.transpose(1, 2), inputs.flatten(2, 4).flatten(0, 1))
         grad_taps = _WinogradConv._from_taps(weight).t() @ grad_kernel.flatten(1)
         return grad_x, grad_taps.t().reshape(weight.shape)
 
