@@ -1,6 +1,6 @@
 """How Linux's C library manages the memory of a process that trains on a CPU.
 
-Free of imports, since it has to come before them.
+Imports nothing large, since it has to come before all that does.
 """
 
 import os
