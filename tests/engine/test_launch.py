@@ -268,6 +268,3 @@ def test_a_tool_ends_with_a_sentence_and_a_status():
     )
     assert run.returncode == 1
     assert "There is no config 'none.py'" in run.stderr and "Traceback" not in run.stderr
-
-
-# ------------------------------------------------------------------ freed memory
