@@ -20,8 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import c_library
 import torch
 
-from spynco_mm.engine import benchmark
-from spynco_mm.engine.launch import one_sentence_errors
+from spynco_mm.engine import benchmark, launch
 from spynco_mm.evaluation import write_atomically
 from spynco_mm.visualization import benchmark_chart
 
@@ -51,6 +50,13 @@ def parse_args() -> argparse.Namespace:
         "--precision", choices=["float32", "bfloat16", "float16"], default="float32"
     )
     parser.add_argument(
+        "--compile",
+        nargs="?",
+        const="default",
+        choices=launch.COMPILE_MODES,
+        help="torch.compile each network; reduce-overhead and max-autotune record CUDA graphs",
+    )
+    parser.add_argument(
         "--threads", type=positive, default=torch.get_num_threads(), help="of the CPU"
     )
     parser.add_argument("--rounds", type=positive, default=5, help="turns of each model")
@@ -69,7 +75,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    with one_sentence_errors():
+    with launch.one_sentence_errors():
         if args.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("--device cuda needs a GPU, and torch sees none; use --device cpu.")
         if args.precision != "float32" and args.device == "cpu":
@@ -80,7 +86,8 @@ def main() -> None:
         cells = []
         for size in args.sizes:
             for batch in args.batches:
-                cell = benchmark.Cell(size, batch, args.device, args.precision, args.threads)
+                how = (args.device, args.precision, args.threads, args.compile)
+                cell = benchmark.Cell(size, batch, *how)
                 models = benchmark.measure(
                     args.models,
                     cell,

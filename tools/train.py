@@ -44,6 +44,13 @@ def parse_args() -> argparse.Namespace:
         choices=["float16", "bfloat16"],
         help="mixed precision, on GPU (default with the flag: float16)",
     )
+    parser.add_argument(
+        "--compile",
+        nargs="?",
+        const="default",
+        choices=launch.COMPILE_MODES,
+        help="torch.compile each network; reduce-overhead and max-autotune record CUDA graphs",
+    )
     parser.add_argument("--seed", type=int, help="seed of the run, instead of the config's")
     parser.add_argument(
         "--deterministic", action="store_true", help="deterministic kernels, possibly slower"
@@ -69,6 +76,8 @@ def main() -> None:
         cfg = launch.load_config(args.config, args.work_dir, args.cfg_options, args.launcher)
         if args.amp:
             launch.enable_amp(cfg, args.amp)
+        if args.compile:
+            launch.enable_compile(cfg, args.compile)
         if args.resume:
             launch.resume_from(cfg, args.resume)
         if args.seed is not None:

@@ -4,6 +4,7 @@ from .checkpoint import (
     check_checkpoint,
     latest_checkpoint,
 )
+from .compile_hook import CompileHook
 from .history_hook import HistoryHook, read_history
 from .loss_hook import LossHook
 from .report_hook import ColorizationReportHook
@@ -11,6 +12,7 @@ from .report_hook import ColorizationReportHook
 __all__ = [
     "AtomicLocalBackend",
     "ColorizationReportHook",
+    "CompileHook",
     "ExactResumeHook",
     "HistoryHook",
     "LossHook",

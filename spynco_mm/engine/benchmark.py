@@ -26,7 +26,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils.flop_counter import FlopCounterMode
 
-from .launch import ROOT, enable_amp
+from .compile_hook import networks
+from .launch import ROOT, enable_amp, enable_compile
 
 _PLAIN_ADAM = {"optimizer.fused": False}
 
@@ -59,19 +60,21 @@ MODELS = {
 #: Photographs that are large enough to be cropped without reduction.
 _PHOTOS = ("china", "flower", "coffee", "rocket", "retina")
 
-#: What an iteration's time is divided into; "other" is preprocessing, losses, pools and hooks.
-PARTS = ("data", "generator", "discriminator", "backward", "optimizer", "other")
+#: What an iteration's time is divided into. "losses" is the rest of the training step, with
+#: preprocessing and image pools, and "other" is the runner with its hooks.
+PARTS = ("data", "generator", "discriminator", "losses", "backward", "optimizer", "other")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What is measured at once: a size (pixels, square), a batch, a device and a precision."""
+    """What is measured at once: a size (pixels, square), a batch, and how they are computed."""
 
     size: int
     batch: int
     device: str = "cpu"
     precision: str = "float32"
     threads: int = 2
+    compile: Optional[str] = None  # mode of torch.compile
 
     def __str__(self) -> str:
         return f"{self.size}×{self.size}, batch {self.batch}"
@@ -109,6 +112,8 @@ def model_config(name: str, cell: Cell, work_dir: str) -> Config:
     cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook["type"] == "LossHook"]
     if cell.precision != "float32":
         enable_amp(cfg, cell.precision)
+    if cell.compile:
+        enable_compile(cfg, cell.compile)
     return cfg
 
 
@@ -162,6 +167,8 @@ class _TurnHook(Hook):
         answer = dict(seconds=total / self.count)
         if self.parts is not None:
             parts = {key: value / self.count for key, value in self.parts.items()}
+            step = ("generator", "discriminator", "backward", "optimizer")
+            parts["losses"] -= sum(parts.get(part, 0.0) for part in step)
             parts["other"] = answer["seconds"] - sum(parts.values())
             answer["parts"] = parts
         self.connection.send(answer)
@@ -192,8 +199,10 @@ class _TurnHook(Hook):
         batch = next(iter(runner.train_dataloader))
         cuda = self.cell.device == "cuda"
         peak = torch.cuda.max_memory_allocated() if cuda else _status("VmHWM")
+        # Of the layers as they are when nothing is compiled.
+        train_step = torch.compiler.disable(model.train_step)
         with FlopCounterMode(display=False) as counter:
-            model.train_step(batch, optim_wrapper=runner.optim_wrapper)
+            train_step(batch, optim_wrapper=runner.optim_wrapper)
         return dict(
             parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
             flops=counter.get_total_flops(),
@@ -214,7 +223,7 @@ class _TurnHook(Hook):
         return seconds
 
     def _instrument(self, runner: Runner) -> None:
-        """Let forward passes, backward passes and optimizer steps add to ``parts``."""
+        """Let training steps, and in them forward, backward and optimizer, add to ``parts``."""
         model = runner.model
 
         def timed(part: str, function: Callable) -> Callable:
@@ -229,11 +238,11 @@ class _TurnHook(Hook):
 
             return call
 
-        for part in ("generator", "discriminator"):
-            networks = getattr(model, f"{part}s", None)
-            networks = networks.values() if networks is not None else [getattr(model, part)]
-            for network in networks:
-                network.forward = timed(part, network.forward)
+        for name, network in networks(model).items():
+            # Around the compiled network, if it is one, and not inside of it.
+            call = network._compiled_call_impl or network._call_impl
+            network._compiled_call_impl = timed(name.partition(".")[0].rstrip("s"), call)
+        model.train_step = timed("losses", model.train_step)
         for wrapper in runner.optim_wrapper.values():
             wrapper.backward = timed("backward", wrapper.backward)
             wrapper.step = timed("optimizer", wrapper.step)
@@ -428,10 +437,11 @@ def describe_machine(cell: Cell) -> dict:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
                 processor = line.partition(":")[2].strip()
+    how = ("device", "precision", "threads", "compile")
     return dict(
         processor=processor,
         torch=torch.__version__,
-        **{k: v for k, v in asdict(cell).items() if k in ("device", "precision", "threads")},
+        **{key: value for key, value in asdict(cell).items() if key in how},
     )
 
 
@@ -463,10 +473,12 @@ def format_table(results: dict) -> str:
             )
             lines.append(f"| {' | '.join(map(str, cells))} |")
     machine = results["machine"]
+    compiled = f", networks compiled ({machine['compile']})" if machine["compile"] else ""
     lines += [
         "",
         f"{machine['processor']}, torch {machine['torch']}, {machine['device']}, "
-        f"{machine['precision']}, {machine['threads']} threads. Iterations run through mmengine's "
+        f"{machine['precision']}, {machine['threads']} threads"
+        f"{compiled}. Iterations run through mmengine's "
         "Runner, data and logging included. Medians (minimum to maximum) over turns; ratios are to "
         "the first model, turn by turn. Memory is what training adds to the process. GFLOP are of "
         "one iteration's convolutions and products; attainable is the rate of a 2048×2048 product.",

@@ -30,6 +30,9 @@ ROOT = next(
 #: name only to be used inside of them.
 READ = {"model_wrapper_cfg", "find_unused_parameters", "sync_bn", "compile", "test_pipeline"}
 
+#: Modes of ``torch.compile`` to choose from; all but the first record CUDA graphs.
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune")
+
 
 def load_config(
     path: str,
@@ -134,6 +137,26 @@ def enable_amp(cfg: Config, dtype: str) -> None:
             wrapper["loss_scale"] = "dynamic"
     if not wrappers:
         raise ValueError("--amp found no optimizer wrapper in this config.")
+
+
+def enable_compile(cfg: Config, mode: str) -> None:
+    """Compile every network by itself: a ``CompileHook`` more.
+
+    Args:
+        cfg: Config of the run.
+        mode: One of :data:`COMPILE_MODES`.
+
+    Raises:
+        ValueError: CUDA graphs are asked for without a GPU, or the config compiles by itself.
+    """
+    if mode != COMPILE_MODES[0] and not torch.cuda.is_available():
+        raise ValueError(f"--compile {mode} needs a GPU, and torch sees none; use --compile.")
+    if cfg.get("compile"):
+        raise ValueError(
+            "--compile compiles each network, and the config's 'compile' the whole training step; "
+            "leave one of them out."
+        )
+    cfg.setdefault("custom_hooks", []).append(dict(type="CompileHook", mode=mode))
 
 
 def resume_from(cfg: Config, checkpoint: str) -> None:

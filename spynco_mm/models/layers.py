@@ -265,8 +265,23 @@ class _UpsampledConv(torch.autograd.Function):
         return grad_x, grad_weight, grad.sum((0, 2, 3)) if ctx.has_bias else None, None
 
 
+def _traced_upsampled_conv(x: Tensor, conv: Conv2d, dim: int) -> Tensor:
+    """:class:`_UpsampledConv` in operations that a compiler differentiates and fuses."""
+    taps = torch.cat(conv.weight.split(1, dim))  # [3·C_out, C_in, 1, 1]
+    before, middle, after = F.conv2d(x, taps).chunk(3, 1)
+    # One longer along dim than x: 0 comes before the first of w0 x, and after the last of w2 x.
+    first, last = ((0, 0, 1, 0), (0, 0, 0, 1)) if dim == 2 else ((1, 0), (0, 1))
+    s = F.pad(before, first) + F.pad(after, last)
+    size = x.shape[dim]
+    phases = [s.narrow(dim, shift, size) + middle for shift in (0, 1)]
+    y = torch.stack(phases, dim + 1).flatten(dim, dim + 1)
+    return y if conv.added_bias is None else y + conv.added_bias[:, None, None]
+
+
 def _upsampled_conv(x: Tensor, conv: Conv2d, dim: int) -> Tensor:
     """``conv``, with three taps along ``dim`` only, of x repeated twice along ``dim``."""
+    if torch.compiler.is_compiling():
+        return conv.finish(_traced_upsampled_conv(x, conv, dim))
     arguments = _autocast(x, conv.weight, conv.added_bias)
     return conv.finish(_UpsampledConv.apply(*arguments, dim))
 
@@ -571,7 +586,8 @@ class ConvBlock(nn.Module):
         """Norm, activation and sum, of what the convolution gave."""
         norm, act = self.norm, self.act
         known = isinstance(norm, nn.InstanceNorm2d) and isinstance(act, (nn.ReLU, nn.LeakyReLU))
-        if self.fast and known and not (norm.affine or norm.track_running_stats):
+        known = known and not (norm.affine or norm.track_running_stats)
+        if self.fast and known and not torch.compiler.is_compiling():  # which fuses by itself
             slope = getattr(act, "negative_slope", 0.0)
             x, y = _NormReLU.apply(x, residual, norm.eps, slope)
             if residual is None and x.requires_grad:
@@ -600,6 +616,7 @@ class ResidualBlock(ConvBlock):
         conv, (n, _, h, w) = self.conv, x.shape
         known = conv.kernel_size == (3, 3) and conv.padding_mode == "zeros" and conv.inert_bias
         full = x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+        full = full and not torch.compiler.is_compiling()
         if self.fast and known and full and n * h * w >= 16 * self.MIN_TILES:
             return conv.finish(_WinogradConv.apply(x, conv.weight))
         return conv(x)

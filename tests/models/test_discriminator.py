@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import numpy_networks
 import pytest
@@ -54,13 +56,16 @@ def test_fast_equals_naive(size):
     fast, naive = (SpyncoDiscriminator(channels=(16, 8), strides=(2, 1), fast=f) for f in (1, 0))
     naive.load_state_dict(fast.state_dict())
     assert fast.blocks[0].conv.fast and not naive.blocks[0].conv.fast
+    compiled = copy.deepcopy(fast)
+    compiled.compile(backend="aot_eager", fullgraph=True)
     found = []
-    for network in (fast.double(), naive.double()):
+    for network in (fast.double(), naive.double(), compiled.double()):
         x = images(2, 3, *size).requires_grad_()
         y = network(x)
         found.append([y, *torch.autograd.grad(y.square().mean(), [x, *network.parameters()])])
-    for a, b in zip(*found):
+    for a, b, c in zip(*found):
         torch.testing.assert_close(a, b, atol=1e-10, rtol=0)
+        torch.testing.assert_close(c, b, atol=1e-10, rtol=0)
 
 
 def test_paper_sizes():

@@ -227,6 +227,14 @@ def test_fast_equals_naive_for_odd_sizes_in_evaluation(winograd, size):
         torch.testing.assert_close(a, b, atol=1e-10, rtol=1e-10)
 
 
+def test_compiled_as_one_graph_equals_naive(winograd):
+    compiled, naive = (build(fast=f, num_blocks=1) for f in (True, False))
+    # Differentiated and taken apart as for every backend, and then run operation by operation.
+    compiled.compile(backend="aot_eager", fullgraph=True)
+    for a, b in zip(*(value_and_gradients(network, images(3)) for network in (compiled, naive))):
+        torch.testing.assert_close(a, b, atol=1e-10, rtol=1e-10)
+
+
 def train(network, steps=50, pool=8):
     """Adam on a fixed set of images; the losses along the way."""
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-3, betas=(0.5, 0.999))
