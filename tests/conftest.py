@@ -1,3 +1,4 @@
+import gc
 import os
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 import spynco_mm  # noqa: F401  (registers everything)
+
+# mmengine collects garbage for every data set it builds, and so would look through all of torch.
+gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -54,13 +54,15 @@ def results():
         ratio=spread,
         inference=spread,
         inference_ratio=spread,
-        parts=dict(zip(benchmark.PARTS, (1, 2, 3, 4, 0, 0))),
+        parts=dict(zip(benchmark.PARTS, (1, 2, 3, 0, 4, 0, 0))),
         parameters=1_500_000,
         flops=3e9,
         peak_memory=7 * 2**20,
         utilization=0.25,
     )
-    machine = dict(processor="P", torch="T", device="cpu", precision="float32", threads=2)
+    machine = dict(
+        processor="P", torch="T", device="cpu", precision="float32", threads=2, compile=None
+    )
     return dict(machine=machine, cells=[dict(size=32, batch=4, models=dict(a=row, b=row))])
 
 
@@ -68,7 +70,7 @@ def test_table():
     lines = benchmark.format_table(results()).splitlines()
     time = "2000.0 (1000.0 to 4000.0) | 2.00 (1.00 to 4.00)"
     assert lines[2] == f"| 32 | 4 | a | {time} | {time} | 7 | 1.500 | 3.0 | 25% |"
-    assert lines[-1] == "| 32 | 4 | b | 10% | 20% | 30% | 40% | 0% | 0% |"
+    assert lines[-1] == "| 32 | 4 | b | 10% | 20% | 30% | 0% | 40% | 0% | 0% |"
     colorize = dict(
         parameters=2_000_000,
         megapixels=3.5,
@@ -79,7 +81,7 @@ def test_table():
     assert "2.000 M parameters, 3.50 megapixels" in last
     assert "2.00 (1.00 to 4.00) megapixels per second, 25 (10 to 50) % of the time outside" in last
     widths = {line.count("|") for line in lines[:4]}, {line.count("|") for line in lines[-4:]}
-    assert widths == ({12}, {10})
+    assert widths == ({12}, {11})
 
 
 def test_colorizing_the_photographs(tmp_path):

@@ -28,13 +28,14 @@ def config(name, work_dir, **options):
         "train_dataloader.batch_size": 4,
         "train_dataloader.dataset.crops_per_photo": 2,
         "train_cfg.max_epochs": 1,
+        "train_cfg.val_interval": 2,
         **options,
     }
     return launch.load_config(str(CONFIGS / f"{name}_demo.py"), str(work_dir), options)
 
 
 def train(cfg):
-    """One epoch of five iterations, and an evaluation; all weights."""
+    """All weights after one epoch of five iterations."""
     cfg.experiment_name = cfg.work_dir  # mmengine allows each name once in a process
     runner = Runner.from_cfg(cfg)
     runner.train()

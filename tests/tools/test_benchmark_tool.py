@@ -14,7 +14,7 @@ def test_two_models_side_by_side(tmp_path):
     command = [
         *(sys.executable, str(TOOL), "--models", "spynco", "spynco_naive", "--batches", "2"),
         *("--sizes", "32", "--rounds", "2", "--turn-seconds", "0.01", "--threads", "1"),
-        *("--out", str(tmp_path)),
+        *("--warmup", "2", "--out", str(tmp_path)),
     ]
     process = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert process.returncode == 0, process.stderr
@@ -35,6 +35,7 @@ def test_two_models_side_by_side(tmp_path):
         assert 0 < row["utilization"] < 1
         parts = row["parts"]
         assert parts["backward"] > parts["optimizer"] > 0 < parts["generator"]
+        assert 0 < parts["losses"] < parts["generator"]
     # The residual blocks are the same in both: 6 convolutions of 3×3 at 8×8, 256 to 256 filters, on
     # three inputs and a batch of 2, once forward and twice backward, 2 operations a product.
     blocks = 6 * 9 * 64 * 256**2 * 6 * 3 * 2
@@ -47,6 +48,7 @@ def test_two_models_side_by_side(tmp_path):
     [
         (["--device", "cuda"], "--device cuda needs a GPU"),
         (["--precision", "bfloat16"], "--precision bfloat16 needs --device cuda"),
+        (["--compile", "reduce-overhead"], "--compile reduce-overhead needs a GPU"),
         (["--batches", "0"], "must be at least 1"),
         (["--models", "dcgan"], "invalid choice: 'dcgan'"),
     ],
