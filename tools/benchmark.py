@@ -82,6 +82,10 @@ def main() -> None:
             raise ValueError(
                 f"--precision {args.precision} needs --device cuda: mixed precision is for GPUs."
             )
+        if args.compile not in (None, launch.COMPILE_MODES[0]) and args.device == "cpu":
+            raise ValueError(
+                f"--compile {args.compile} needs --device cuda: it records CUDA graphs."
+            )
         c_library.apply_to_new_processes()  # as tools/train.py trains
         cells = []
         for size in args.sizes:

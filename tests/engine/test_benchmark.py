@@ -60,9 +60,8 @@ def results():
         peak_memory=7 * 2**20,
         utilization=0.25,
     )
-    machine = dict(
-        processor="P", torch="T", device="cpu", precision="float32", threads=2, compile=None
-    )
+    how = dict(device="cpu", precision="float32", threads=2, compile=None)
+    machine = dict(processor="P", torch="T", **how)
     return dict(machine=machine, cells=[dict(size=32, batch=4, models=dict(a=row, b=row))])
 
 
@@ -71,6 +70,9 @@ def test_table():
     time = "2000.0 (1000.0 to 4000.0) | 2.00 (1.00 to 4.00)"
     assert lines[2] == f"| 32 | 4 | a | {time} | {time} | 7 | 1.500 | 3.0 | 25% |"
     assert lines[-1] == "| 32 | 4 | b | 10% | 20% | 30% | 0% | 40% | 0% | 0% |"
+    compiled = results()
+    compiled["machine"]["compile"] = "default"
+    assert ", 2 threads, networks compiled (default). " in benchmark.format_table(compiled)
     colorize = dict(
         parameters=2_000_000,
         megapixels=3.5,

@@ -48,7 +48,7 @@ def test_two_models_side_by_side(tmp_path):
     [
         (["--device", "cuda"], "--device cuda needs a GPU"),
         (["--precision", "bfloat16"], "--precision bfloat16 needs --device cuda"),
-        (["--compile", "reduce-overhead"], "--compile reduce-overhead needs a GPU"),
+        (["--compile", "reduce-overhead"], "--compile reduce-overhead needs --device cuda"),
         (["--batches", "0"], "must be at least 1"),
         (["--models", "dcgan"], "invalid choice: 'dcgan'"),
     ],
