@@ -6,7 +6,8 @@ wide features, since a convolution of repeated values is a sum of products at lo
 (:class:`_UpsampledConv`, :class:`MappingConv`), needs fewer products in the residual blocks
 (:class:`_WinogradConv`) and keeps less for the backward pass (:class:`_NormReLU`,
 :func:`_recomputed`). It is exact up to rounding, takes any layout of memory, and is made for
-channels that lie last.
+channels that lie last. While it is compiled, it is plain operations in one graph, and what a
+compiler does by itself, fusing and recomputing, is left to it.
 """
 
 import math
@@ -605,8 +606,9 @@ class ConvBlock(nn.Module):
 class ResidualBlock(ConvBlock):
     """``x + block(x)``.
 
-    Fast, for a 3×3 convolution with zero padding, on a CPU in full precision and from so many tiles
-    on that it pays: Winograd's products. Other devices' libraries choose for themselves.
+    Fast, for a 3×3 convolution with zero padding, on a CPU in full precision, not compiled, and
+    from so many tiles on that it pays: Winograd's products. Other devices' libraries and compilers
+    choose for themselves.
     """
 
     #: With fewer tiles of 4×4, transforming the kernel costs more than the products save.
@@ -615,9 +617,9 @@ class ResidualBlock(ConvBlock):
     def _convolve(self, x: Tensor) -> Tensor:
         conv, (n, _, h, w) = self.conv, x.shape
         known = conv.kernel_size == (3, 3) and conv.padding_mode == "zeros" and conv.inert_bias
-        full = x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
-        full = full and not torch.compiler.is_compiling()
-        if self.fast and known and full and n * h * w >= 16 * self.MIN_TILES:
+        eager = not (torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling())
+        here = x.device.type == "cpu" and eager and n * h * w >= 16 * self.MIN_TILES
+        if self.fast and known and here:
             return conv.finish(_WinogradConv.apply(x, conv.weight))
         return conv(x)
 
