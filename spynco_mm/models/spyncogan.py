@@ -38,9 +38,9 @@ class SpyncoGAN(BaseTranslationModel):
 
     Small batches of J, H_t(J) and I go through the generator as one, and the outputs through the
     discriminator: fewer and larger kernels, and the same numbers as one by one for networks whose
-    norm is per sample, such as instance norm. Large batches fill the kernels anyway; there each of
-    the three has its own backward pass right after its losses, so that the activations of only one
-    are kept. The gradients add up to the same.
+    norm is per sample, such as instance norm. Large batches gain little by it; there each of the
+    three has its own backward pass right after its losses, so that the activations of only one are
+    kept. The gradients add up to the same.
 
     Any registered generator can be used; one that returns a tensor is a pyramid of one.
 
@@ -82,7 +82,7 @@ class SpyncoGAN(BaseTranslationModel):
         contours_loss: Optional[dict] = None,
         buffer_size: int = 50,
         fast: bool = True,
-        joint_pixels: int = 16384,
+        joint_pixels: int = 32768,
         default_domain: str = "color",
         reachable_domains: Sequence[str] = ("color",),
         related_domains: Sequence[str] = ("gray", "color"),
