@@ -10,9 +10,10 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Union
+from typing import IO, Callable, Optional, Union
 
 from mmengine.dist import all_gather_object, get_rank
 from torchvision.datasets import CIFAR10
@@ -140,29 +141,47 @@ def verify(file: Path, algorithm: str, checksum: str) -> None:
 _DAMAGED = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError)
 
 
+def _zip_members(archive: Path) -> "Iterator[tuple[str, Optional[IO[bytes]]]]":
+    """Name and content of each member, None for a folder."""
+    with zipfile.ZipFile(archive) as file:
+        for member in file.infolist():
+            yield member.filename, None if member.is_dir() else file.open(member)
+
+
+def _tar_members(archive: Path) -> "Iterator[tuple[str, Optional[IO[bytes]]]]":
+    """Name and content of each member, None for a folder."""
+    with tarfile.open(archive, "r:gz") as file:
+        for member in file:
+            if not (member.isfile() or member.isdir()):
+                raise DataError(
+                    f"{archive}: its member '{member.name}' is neither a file nor a folder; do not "
+                    "use this archive."
+                )
+            yield member.name, file.extractfile(member)
+
+
 def unpack(archive: Path, root: Path) -> None:
     """Unpack a .zip or .tar.gz into a folder, and nothing outside of it.
 
+    Not with tarfile's own filters, which early releases of Python 3.9 to 3.11 do not have.
+
     Raises:
-        DataError: The archive is broken, or a member would land elsewhere.
+        DataError: The archive is broken, or a member would land elsewhere or is a link or a device.
         OSError: The folder cannot be written.
     """
+    members = _zip_members(archive) if archive.suffix == ".zip" else _tar_members(archive)
     try:
-        if archive.suffix == ".zip":
-            with zipfile.ZipFile(archive) as file:
-                for name in tqdm(file.namelist(), desc=f"Unpacking {archive.name}", unit="file"):
-                    # zipfile would quietly put such a member somewhere else.
-                    if not (root / name).resolve().is_relative_to(root.resolve()):
-                        raise DataError(
-                            f"{archive}: its member '{name}' points out of the folder; do not use "
-                            "this archive."
-                        )
-                    file.extract(name, root)
-        else:
-            with tarfile.open(archive, "r:gz") as file:
-                file.extractall(root, filter="data")
-    except tarfile.FilterError as error:
-        raise DataError(f"{archive}: {error}; do not use this archive.") from error
+        for name, content in tqdm(members, desc=f"Unpacking {archive.name}", unit="file"):
+            path = root / name
+            if not path.resolve().is_relative_to(root.resolve()):
+                raise DataError(
+                    f"{archive}: its member '{name}' points out of the folder; do not use this "
+                    "archive."
+                )
+            if content is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with content, open(path, "wb") as file:
+                    shutil.copyfileobj(content, file)
     except _DAMAGED as error:
         raise DataError(
             f"{archive}: it cannot be unpacked ({error}); remove it and fetch it again."

@@ -214,8 +214,20 @@ def test_members_with_an_absolute_path(tmp_path):
     with pytest.raises(DataError, match="do not use this archive"):
         unpack(tmp_path / "a.zip", tmp_path / "in")
     (tmp_path / "a.tar.gz").write_bytes(tar_bytes(**{name: "x"}))
-    unpack(tmp_path / "a.tar.gz", tmp_path / "in")  # tarfile's filter makes it a relative one
+    with pytest.raises(DataError, match="do not use this archive"):
+        unpack(tmp_path / "a.tar.gz", tmp_path / "in")
     assert not (tmp_path / "outside.txt").exists()
+
+
+def test_members_that_are_links(tmp_path):
+    """A link could point out of the folder, and a later member then go through it."""
+    with tarfile.open(tmp_path / "a.tar.gz", mode="w:gz") as archive:
+        info = tarfile.TarInfo("link")
+        info.type, info.linkname = tarfile.SYMTYPE, str(tmp_path)
+        archive.addfile(info)
+    with pytest.raises(DataError, match="'link' is neither a file nor a folder"):
+        unpack(tmp_path / "a.tar.gz", tmp_path / "in")
+    assert not (tmp_path / "in").exists()
 
 
 @pytest.mark.parametrize("make, suffix", [(zip_bytes, "zip"), (tar_bytes, "tar.gz")])
