@@ -76,7 +76,7 @@ def test_wheel(tree, tmp_path):
     lines = about.splitlines()
     assert f"Version: {version['__version__']}" in lines
     python = next(line.split(": ")[1] for line in lines if line.startswith("Requires-Python"))
-    assert SpecifierSet(python) == SpecifierSet(">=3.9,<3.13")
+    assert SpecifierSet(python) == SpecifierSet(">=3.10,<3.13")
     required = [
         Requirement(line.split(": ")[1]) for line in lines if line.startswith("Requires-Dist")
     ]

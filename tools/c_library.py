@@ -30,12 +30,11 @@ def restart(script: str) -> None:
     """Start this process over with :data:`SETTINGS`, which are read at the start only.
 
     Only if it was started for ``script``, and not inside of another program; not where the user
-    chose settings, as after the restart; nor on other systems, or with Python 3.9, which does not
-    know its command line.
+    chose settings, as after the restart; nor on other systems.
     """
     if sys.platform != "linux" or "GLIBC_TUNABLES" in os.environ:
         return
-    command = getattr(sys, "orig_argv", [])
-    if any(os.path.realpath(argument) == os.path.realpath(script) for argument in command):
+    script = os.path.realpath(script)
+    if any(os.path.realpath(argument) == script for argument in sys.orig_argv):
         apply_to_new_processes()
-        os.execv(sys.executable, [sys.executable, *command[1:]])
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -5,13 +5,13 @@ source "$(dirname "${BASH_SOURCE[0]}")/python.sh"
 if ! fits "$PYTHON"; then
     PYTHON="$ROOT/.venv/bin/python"
     if [ ! -x "$PYTHON" ]; then
-        for base in python3.11 python3.12 python3.10 python3.9 python3; do
-            "$base" -c 'import sys, venv; sys.exit(not (3, 9) <= sys.version_info < (3, 13))' \
+        for base in python3.11 python3.12 python3.10 python3; do
+            "$base" -c 'import sys, venv; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' \
                 2>/dev/null && break
             base=""
         done
         if [ -z "$base" ]; then
-            echo "No Python 3.9 to 3.12 with venv found; install one, or activate an environment" \
+            echo "No Python 3.10 to 3.12 with venv found; install one, or activate an environment" \
                 "that fits requirements/runtime.txt." >&2
             exit 1
         fi

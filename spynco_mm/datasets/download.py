@@ -163,7 +163,7 @@ def _tar_members(archive: Path) -> "Iterator[tuple[str, Optional[IO[bytes]]]]":
 def unpack(archive: Path, root: Path) -> None:
     """Unpack a .zip or .tar.gz into a folder, and nothing outside of it.
 
-    Not with tarfile's own filters, which early releases of Python 3.9 to 3.11 do not have.
+    Not with tarfile's own filters, which early releases of Python 3.10 and 3.11 do not have.
 
     Raises:
         DataError: The archive is broken, or a member would land elsewhere or is a link or a device.

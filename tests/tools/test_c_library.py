@@ -43,7 +43,6 @@ def run(tmp_path, script="__file__", **env):
     return settings, int(pages)
 
 
-@pytest.mark.skipif(not hasattr(sys, "orig_argv"), reason="Python 3.9 cannot be started over")
 def test_freed_memory_is_used_again(tmp_path):
     """Otherwise each of these tensors touches new pages; with it, only the first does."""
     settings, kept = run(tmp_path)
