@@ -49,13 +49,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--precision", choices=["float32", "bfloat16", "float16"], default="float32"
     )
-    parser.add_argument(
-        "--compile",
-        nargs="?",
-        const="default",
-        choices=launch.COMPILE_MODES,
-        help="torch.compile each network; reduce-overhead and max-autotune record CUDA graphs",
-    )
+    launch.add_compile_argument(parser)
     parser.add_argument(
         "--threads", type=positive, default=torch.get_num_threads(), help="of the CPU"
     )
@@ -90,8 +84,9 @@ def main() -> None:
         cells = []
         for size in args.sizes:
             for batch in args.batches:
-                how = (args.device, args.precision, args.threads, args.compile)
-                cell = benchmark.Cell(size, batch, *how)
+                cell = benchmark.Cell(
+                    size, batch, args.device, args.precision, args.threads, args.compile
+                )
                 models = benchmark.measure(
                     args.models,
                     cell,

@@ -44,13 +44,7 @@ def parse_args() -> argparse.Namespace:
         choices=["float16", "bfloat16"],
         help="mixed precision, on GPU (default with the flag: float16)",
     )
-    parser.add_argument(
-        "--compile",
-        nargs="?",
-        const="default",
-        choices=launch.COMPILE_MODES,
-        help="torch.compile each network; reduce-overhead and max-autotune record CUDA graphs",
-    )
+    launch.add_compile_argument(parser)
     parser.add_argument("--seed", type=int, help="seed of the run, instead of the config's")
     parser.add_argument(
         "--deterministic", action="store_true", help="deterministic kernels, possibly slower"

@@ -437,12 +437,8 @@ def describe_machine(cell: Cell) -> dict:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
                 processor = line.partition(":")[2].strip()
-    how = ("device", "precision", "threads", "compile")
-    return dict(
-        processor=processor,
-        torch=torch.__version__,
-        **{key: value for key, value in asdict(cell).items() if key in how},
-    )
+    how = {key: value for key, value in asdict(cell).items() if key not in ("size", "batch")}
+    return dict(processor=processor, torch=torch.__version__, **how)
 
 
 def format_table(results: dict) -> str:
@@ -477,11 +473,11 @@ def format_table(results: dict) -> str:
     lines += [
         "",
         f"{machine['processor']}, torch {machine['torch']}, {machine['device']}, "
-        f"{machine['precision']}, {machine['threads']} threads"
-        f"{compiled}. Iterations run through mmengine's "
-        "Runner, data and logging included. Medians (minimum to maximum) over turns; ratios are to "
-        "the first model, turn by turn. Memory is what training adds to the process. GFLOP are of "
-        "one iteration's convolutions and products; attainable is the rate of a 2048×2048 product.",
+        f"{machine['precision']}, {machine['threads']} threads{compiled}. Iterations run through "
+        "mmengine's Runner, data and logging included. Medians (minimum to maximum) over turns; "
+        "ratios are to the first model, turn by turn. Memory is what training adds to the process. "
+        "GFLOP are of one iteration's convolutions and products; attainable is the rate of a "
+        "2048×2048 product.",
         "",
         "| size | batch | model | " + " | ".join(PARTS) + " |",
         "| ---: | ---: | :--- |" + " ---: |" * len(PARTS),

@@ -16,12 +16,11 @@ def networks(model: nn.Module) -> "dict[str, nn.Module]":
     found = {}
     for name, child in (model.module if is_model_wrapper(model) else model).named_children():
         child = child.module if is_model_wrapper(child) else child
-        entries = child.items() if isinstance(child, nn.ModuleDict) else [("", child)]
-        for key, network in entries:
-            network = network.module if is_model_wrapper(network) else network
-            if next(network.parameters(), None) is not None:
-                found[f"{name}.{key}".rstrip(".")] = network
-    return found
+        if isinstance(child, nn.ModuleDict):
+            found.update({f"{name}.{key}": network for key, network in child.items()})
+        else:
+            found[name] = child
+    return {name: child for name, child in found.items() if list(child.parameters())}
 
 
 @HOOKS.register_module()

@@ -1,5 +1,6 @@
 """What a launch needs between the command line and mmengine's Runner."""
 
+import argparse
 import inspect
 import os
 import os.path as osp
@@ -137,6 +138,17 @@ def enable_amp(cfg: Config, dtype: str) -> None:
             wrapper["loss_scale"] = "dynamic"
     if not wrappers:
         raise ValueError("--amp found no optimizer wrapper in this config.")
+
+
+def add_compile_argument(parser: argparse.ArgumentParser) -> None:
+    """The option ``--compile [MODE]``, for :func:`enable_compile`."""
+    parser.add_argument(
+        "--compile",
+        nargs="?",
+        const=COMPILE_MODES[0],
+        choices=COMPILE_MODES,
+        help="torch.compile each network; reduce-overhead and max-autotune record CUDA graphs",
+    )
 
 
 def enable_compile(cfg: Config, mode: str) -> None:
