@@ -189,6 +189,36 @@ def _channels_last(like: Tensor, *size: int) -> Tensor:
     return torch.empty(size, **memory)
 
 
+def _convolve_rows(rows: Tensor) -> bool:
+    """Whether rows are multiplied faster by a convolution, oneDNN's, than by MKL.
+
+    Both use AVX-512 where an Intel processor has it; on AMD's, oneDNN alone does.
+    """
+    wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return wide and rows.device.type == "cpu" and len(rows) >= 512
+
+
+def _as_pixels(rows: Tensor) -> Tensor:
+    """M×C as the 1×C×M×1 of a convolution, channels last."""
+    return rows.view(1, len(rows), 1, -1).permute(0, 3, 1, 2)
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None) -> Tensor:
+    """``F.linear`` of M×C_in and C_out×C_in, by the faster of torch's libraries."""
+    if not _convolve_rows(x):
+        return F.linear(x, weight, bias)
+    y = F.conv2d(_as_pixels(x), weight[..., None, None], bias)
+    return y.permute(0, 2, 3, 1).flatten(0, 2)
+
+
+def _grad_of_weight(grad: Tensor, x: Tensor) -> Tensor:
+    """The gradient of the weight of :func:`_linear`, from that of its result and its input."""
+    if not _convolve_rows(x):
+        return grad.t() @ x
+    size = (grad.shape[1], x.shape[1], 1, 1)
+    return torch.nn.grad.conv2d_weight(_as_pixels(x), size, _as_pixels(grad))[..., 0, 0]
+
+
 class _UpsampledConv(torch.autograd.Function):
     """A 3-tap convolution along one axis, of features repeated twice along it.
 
@@ -206,7 +236,7 @@ class _UpsampledConv(torch.autograd.Function):
     """
 
     #: Positions of x in a block, about.
-    BLOCK = 1024
+    BLOCK = 2048
 
     @staticmethod
     def _lines(x: Tensor, dim: int) -> Tensor:
@@ -235,7 +265,8 @@ class _UpsampledConv(torch.autograd.Function):
         result = _channels_last(x, size[0], len(weight), *size[2:])
         phases = _UpsampledConv._lines(result, dim).unflatten(1, (-1, 2))
         for block, y in _UpsampledConv._blocks(lines, phases):
-            before, middle, s = F.linear(block, taps, bias).chunk(3, dim=-1)
+            products = _linear(block.flatten(0, 2), taps, bias).view(*block.shape[:3], -1)
+            before, middle, s = products.chunk(3, dim=-1)
             s[:, 1:] += before[:, :-1]
             torch.add(s, middle, out=y[:, :, 0])
             torch.add(s[:, 1:], middle[:, :-1], out=y[:, :-1, 1])
@@ -260,8 +291,8 @@ class _UpsampledConv(torch.autograd.Function):
             after[:, 1:] = before[:, :-1]
             after[:, 0] = y[:, 0, 0]
             products = products.flatten(0, 2)
-            torch.mm(products, taps, out=grad_block.flatten(0, 2))
-            torch.addmm(grad_taps, products.t(), block.flatten(0, 2), out=grad_taps)
+            grad_block.copy_(_linear(products, taps.t()).view_as(grad_block))
+            grad_taps += _grad_of_weight(products, block.flatten(0, 2))
         grad_weight = grad_taps.unflatten(0, (3, -1)).permute(1, 2, 0).reshape(weight.shape)
         return grad_x, grad_weight, grad.sum((0, 2, 3)) if ctx.has_bias else None, None
 
@@ -354,8 +385,7 @@ class _WinogradConv(torch.autograd.Function):
         result = _channels_last(m, n, channels, 4 * h, 4 * w)
         y = result.permute(0, 2, 3, 1).view(n, h, 4, w, 4, channels)
         rows = m.new_empty(4, *m.shape[1:])
-        steps = [(m, rows), *((rows[i], y[:, :, i].movedim(3, 0)) for i in range(4))]
-        for values, out in steps:
+        for values, out in ((m, rows), (rows.movedim(1, 0), y.permute(4, 2, 0, 1, 3, 5))):
             even, odd = values[1:4:2] + values[2:5:2], values[1:4:2] - values[2:5:2]
             torch.add(values[0], even[0], out=out[0])
             out[0] += even[1]
@@ -656,29 +686,6 @@ class UpsampleBlock(ConvBlock):
         return self.finish(_upsampled_conv(y, columns, 3))
 
 
-class _TapProducts(torch.autograd.Function):
-    """The 1×1 convolution N×C×h×w to N×K×(h·w), from channels last to what ``F.fold`` takes.
-
-    A convolution's kernels would change the layout of the wide features or of the products.
-    """
-
-    @staticmethod
-    def forward(ctx, x: Tensor, kernel: Tensor) -> Tensor:
-        positions = x.permute(0, 2, 3, 1).flatten(1, 2)  # [N, h·w, C]
-        ctx.save_for_backward(positions, kernel)
-        ctx.size = x.shape[2:]
-        return torch.bmm(kernel.expand(len(x), -1, -1), positions.transpose(1, 2))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad: Tensor):
-        positions, kernel = ctx.saved_tensors
-        grad_kernel = torch.bmm(grad, positions).sum(0)
-        del positions  # before there is as large a gradient
-        grad_x = torch.bmm(grad.transpose(1, 2), kernel.expand(len(grad), -1, -1))
-        return grad_x.unflatten(1, ctx.size).permute(0, 3, 1, 2), grad_kernel
-
-
 class MappingConv(Conv2d):  # "Conv" in its name, by which mmagic finds what to initialise
     """The one convolution that maps every feature map of the pyramid to domain B (section 3.2).
 
@@ -712,7 +719,7 @@ class MappingConv(Conv2d):  # "Conv" in its name, by which mmagic finds what to 
         scale = 2**times
         kernel = self.spread_kernel(scale)
         with _recomputed(x):
-            taps = _TapProducts.apply(*_autocast(x, kernel.flatten(0, 2)))  # [N, C_out·K·K, h·w]
+            taps = F.conv2d(x, kernel.flatten(0, 2)[..., None, None]).flatten(2)
         size = (x.shape[-2] * scale, x.shape[-1] * scale)
         image = F.fold(taps, size, kernel.shape[1:3], padding=self.padding, stride=scale)
         return image + self.bias[:, None, None]

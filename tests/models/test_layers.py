@@ -149,6 +149,13 @@ def test_fast_upsampling_equals_the_naive_one(norm_cfg, kernel, size):
     compare(block(True), block(False), 3, size)
 
 
+@pytest.mark.parametrize("convolve", [False, True])
+def test_fast_upsampling_with_either_library(monkeypatch, convolve):
+    monkeypatch.setattr(layers, "_convolve_rows", lambda rows: convolve)
+    test_fast_upsampling_equals_the_naive_one(dict(type="IN"), 3, (5, 7))
+    test_fast_upsampling_equals_the_naive_one(None, 3, (4, 4))
+
+
 def test_fast_upsampling_in_several_blocks(monkeypatch):
     monkeypatch.setattr(layers._UpsampledConv, "BLOCK", 12)
     test_fast_upsampling_equals_the_naive_one(dict(type="IN"), 3, (5, 7))
