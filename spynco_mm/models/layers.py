@@ -333,10 +333,11 @@ class _WinogradConv(torch.autograd.Function):
         y0 = M0 + ... + M4,   y1 = p (M1 - M2) + q (M3 - M4),   y2 = p² (M1 + M2) + q² (M3 + M4),
         y3 = p³ (M1 - M2) + q³ (M3 - M4) + M5                      of the products M = U V
 
-    Along both axes these are 36 products for 16 outputs instead of 144, and with the channels last
-    36 matrix products over all tiles. How much they round depends on the points: with the usual
-    ±1 and ±2 it is 13 times as much as the plain convolution at 256 channels, with ±3/4 and ±3/2
-    six times, and twice in the gradients of the weights.
+    Along both axes these are 36 products for 16 outputs instead of 144. With the 36 values of a
+    tile side by side, each with its channels, they are one 1×1 convolution in 36 groups. How much
+    they round depends on the points: with the usual ±1 and ±2 it is 13 times as much as the plain
+    convolution at 256 channels, with ±3/4 and ±3/2 six times, and twice in the gradients of the
+    weights.
     """
 
     P, Q = 3 / 4, 3 / 2
@@ -360,6 +361,12 @@ class _WinogradConv(torch.autograd.Function):
         torch.sub(even, odd, alpha=p, out=out[1])
 
     @staticmethod
+    def _values(like: Tensor, count: int) -> Tensor:
+        """Room for so many of ``like``, ...×N×h×w×C: in front, but next to C in memory."""
+        *others, n, h, w, channels = like.shape
+        return like.new_empty(n, h, w, count, *others, channels).movedim((0, 1, 2), (-4, -3, -2))
+
+    @staticmethod
     def _inputs(x: Tensor) -> Tensor:
         """V of N×C×H×W: 6×6×N×h×w×C for h×w tiles of 4×4 outputs."""
         p2, q2 = _WinogradConv.P**2, _WinogradConv.Q**2
@@ -367,7 +374,7 @@ class _WinogradConv(torch.autograd.Function):
         x = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, right, 1, bottom))
         for _ in range(2):  # The axis is the columns', and then, one more in front, the rows'.
             d = [x[:, :, i : x.shape[2] - 5 + i : 4] for i in range(6)]
-            v = x.new_empty(6, *d[0].shape)
+            v = _WinogradConv._values(d[0], 6)
             for i in (0, 1):
                 torch.sub(d[4 + i], d[2 + i], alpha=p2 + q2, out=v[5 * i])
                 v[5 * i].add_(d[i], alpha=p2 * q2)
@@ -384,7 +391,7 @@ class _WinogradConv(torch.autograd.Function):
         n, h, w, channels = m.shape[2:]
         result = _channels_last(m, n, channels, 4 * h, 4 * w)
         y = result.permute(0, 2, 3, 1).view(n, h, 4, w, 4, channels)
-        rows = m.new_empty(4, *m.shape[1:])
+        rows = _WinogradConv._values(m[0], 4)
         for values, out in ((m, rows), (rows.movedim(1, 0), y.permute(4, 2, 0, 1, 3, 5))):
             even, odd = values[1:4:2] + values[2:5:2], values[1:4:2] - values[2:5:2]
             torch.add(values[0], even[0], out=out[0])
@@ -420,11 +427,13 @@ class _WinogradConv(torch.autograd.Function):
         180°, from C_out to C_in channels, it is the one that takes gradients back.
         """
         from_taps = _WinogradConv._from_taps(weight)
-        from_taps = from_taps.flip(1) if turned else from_taps
-        kernel = (from_taps @ weight.reshape(-1, 9).t()).unflatten(1, weight.shape[:2])
-        kernel = kernel if turned else kernel.transpose(1, 2)
-        products = torch.bmm(inputs.flatten(2, 4).flatten(0, 1), kernel)
-        return _WinogradConv._outputs(products.view(*inputs.shape[:5], -1), like)
+        if turned:
+            from_taps, weight = from_taps.flip(1), weight.transpose(0, 1)
+        kernels = (from_taps @ weight.reshape(-1, 9).t()).view(-1, weight.shape[1], 1, 1)
+        tiles = inputs.permute(2, 3, 4, 0, 1, 5)  # as in memory
+        products = F.conv2d(_as_pixels(tiles.flatten(3).flatten(0, 2)), kernels, groups=36)
+        products = products.permute(0, 2, 3, 1).view(*tiles.shape[:5], -1)
+        return _WinogradConv._outputs(products.permute(3, 4, 0, 1, 2, 5), like)
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor) -> Tensor:
