@@ -236,7 +236,7 @@ class _UpsampledConv(torch.autograd.Function):
     """
 
     #: Positions of x in a block, about.
-    BLOCK = 2048
+    BLOCK = 4096
 
     @staticmethod
     def _lines(x: Tensor, dim: int) -> Tensor:
