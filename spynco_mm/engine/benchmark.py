@@ -441,9 +441,11 @@ def describe_machine(cell: Cell) -> dict:
     if cell.device == "cuda":
         processor = torch.cuda.get_device_name()
     elif Path("/proc/cpuinfo").exists():
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                processor = line.partition(":")[2].strip()
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        facts = {key.strip(): value.strip() for key, _, value in (x.partition(":") for x in lines)}
+        if "model name" in facts:  # a virtual machine's is often the same for many generations
+            family, model = (facts.get(key, "?") for key in ("cpu family", "model"))
+            processor = f"{facts['model name']} (family {family}, model {model})"
     how = {key: value for key, value in asdict(cell).items() if key not in ("size", "batch")}
     return dict(processor=processor, torch=torch.__version__, **how)
 
