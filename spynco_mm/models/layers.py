@@ -194,7 +194,7 @@ def _conv1x1(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None, groups: i
 
     Dilation means nothing to it, but without any, torch leaves a single thread's to MKL.
     """
-    dilation = 1 if x.is_cuda else 2
+    dilation = 1 if x.is_cuda or torch.compiler.is_compiling() else 2
     return F.conv2d(x, weight[..., None, None], bias, dilation=dilation, groups=groups)
 
 
