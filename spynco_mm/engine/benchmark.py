@@ -21,11 +21,12 @@ from tempfile import TemporaryDirectory
 from typing import Callable, Optional
 
 import torch
-import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils.flop_counter import FlopCounterMode
+
+from spynco_mm.models.layers import as_pixels, conv1x1
 
 from .compile_hook import networks
 from .launch import ROOT, enable_amp, enable_compile
@@ -306,18 +307,16 @@ def attainable_rate(cell: Cell, size: int = 2048, seconds: float = 0.5) -> float
     """Floating-point operations per second of a large matrix product, the best of several.
 
     It is computed as a product and as a 1×1 convolution: on a CPU two libraries, of which one or
-    the other is faster, depending on the processor. (For a single thread torch takes the second
-    one only if the convolution is dilated, which means nothing to 1×1.)
+    the other is faster, depending on the processor.
     """
     dtype = getattr(torch, cell.precision)
     before = torch.get_num_threads()
     torch.set_num_threads(cell.threads)
     a = torch.rand(size, size, device=cell.device, dtype=dtype)
-    pixels, kernel = a.view(1, size, 1, size).permute(0, 3, 1, 2), a[..., None, None]
     wait = torch.cuda.synchronize if cell.device == "cuda" else lambda: None
     best, end = float("inf"), time.perf_counter() + seconds
     while best == float("inf") or time.perf_counter() < end:
-        for product in (lambda: a @ a, lambda: F.conv2d(pixels, kernel, dilation=2)):
+        for product in (lambda: a @ a, lambda: conv1x1(as_pixels(a), a)):
             start = time.perf_counter()
             product()
             wait()

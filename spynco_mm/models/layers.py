@@ -189,7 +189,7 @@ def _channels_last(like: Tensor, *size: int) -> Tensor:
     return torch.empty(size, **memory)
 
 
-def _conv1x1(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None, groups: int = 1) -> Tensor:
+def conv1x1(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None, groups: int = 1) -> Tensor:
     """A 1×1 convolution with a weight C_out×C_in; on a CPU by oneDNN.
 
     Dilation means nothing to it, but without any, torch leaves a single thread's to MKL.
@@ -207,7 +207,7 @@ def _convolve_rows(rows: Tensor) -> bool:
     return wide and rows.device.type == "cpu" and len(rows) >= 512
 
 
-def _as_pixels(rows: Tensor) -> Tensor:
+def as_pixels(rows: Tensor) -> Tensor:
     """M×C as the 1×C×M×1 of a convolution, channels last."""
     return rows.view(1, len(rows), 1, -1).permute(0, 3, 1, 2)
 
@@ -216,7 +216,7 @@ def _linear(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None) -> Tensor:
     """``F.linear`` of M×C_in and C_out×C_in, by the faster of torch's libraries."""
     if not _convolve_rows(x):
         return F.linear(x, weight, bias)
-    return _conv1x1(_as_pixels(x), weight, bias).permute(0, 2, 3, 1).flatten(0, 2)
+    return conv1x1(as_pixels(x), weight, bias).permute(0, 2, 3, 1).flatten(0, 2)
 
 
 def _grad_of_weight(grad: Tensor, x: Tensor) -> Tensor:
@@ -224,8 +224,8 @@ def _grad_of_weight(grad: Tensor, x: Tensor) -> Tensor:
     if not _convolve_rows(x):
         return grad.t() @ x
     size = (grad.shape[1], x.shape[1], 1, 1)
-    pixels = _as_pixels(x), size, _as_pixels(grad)
-    return torch.nn.grad.conv2d_weight(*pixels, dilation=2)[..., 0, 0]  # as in _conv1x1
+    pixels = as_pixels(x), size, as_pixels(grad)
+    return torch.nn.grad.conv2d_weight(*pixels, dilation=2)[..., 0, 0]  # as in conv1x1
 
 
 class _UpsampledConv(torch.autograd.Function):
@@ -440,7 +440,7 @@ class _WinogradConv(torch.autograd.Function):
             from_taps, weight = from_taps.flip(1), weight.transpose(0, 1)
         kernels = (from_taps @ weight.reshape(-1, 9).t()).view(-1, weight.shape[1])
         tiles = inputs.permute(2, 3, 4, 0, 1, 5)  # as in memory
-        products = _conv1x1(_as_pixels(tiles.flatten(3).flatten(0, 2)), kernels, groups=36)
+        products = conv1x1(as_pixels(tiles.flatten(3).flatten(0, 2)), kernels, groups=36)
         products = products.permute(0, 2, 3, 1).view(*tiles.shape[:5], -1)
         return _WinogradConv._outputs(products.permute(3, 4, 0, 1, 2, 5), like)
 
@@ -737,7 +737,7 @@ class MappingConv(Conv2d):  # "Conv" in its name, by which mmagic finds what to 
         scale = 2**times
         kernel = self.spread_kernel(scale)
         with _recomputed(x):
-            taps = _conv1x1(x, kernel.flatten(0, 2)).flatten(2)
+            taps = conv1x1(x, kernel.flatten(0, 2)).flatten(2)
         size = (x.shape[-2] * scale, x.shape[-1] * scale)
         image = F.fold(taps, size, kernel.shape[1:3], padding=self.padding, stride=scale)
         return image + self.bias[:, None, None]
