@@ -6,8 +6,8 @@ wide features, since a convolution of repeated values is a sum of products at lo
 (:class:`_UpsampledConv`, :class:`MappingConv`), needs fewer products in the residual blocks
 (:class:`_WinogradConv`) and keeps less for the backward pass (:class:`_NormReLU`,
 :func:`_recomputed`). It is exact up to rounding, takes any layout of memory, and is made for
-channels that lie last. While it is compiled, it is plain operations in one graph, and what a
-compiler does by itself, fusing and recomputing, is left to it.
+channels that lie last. Where a compiler, a GPU or autocast is at work, it is plain operations on
+all samples at once, and fusing and recomputing is left to a compiler.
 """
 
 import math
@@ -174,13 +174,14 @@ def upsample(x: Tensor, mode: str, times: int = 1) -> Tensor:
     return x
 
 
-def _autocast(*tensors: Optional[Tensor]) -> "list[Optional[Tensor]]":
-    """What autocast does to the arguments of a convolution, for one of our own."""
-    device = tensors[0].device.type
-    if not torch.is_autocast_enabled(device):
-        return list(tensors)
-    dtype = torch.get_autocast_dtype(device)
-    return [None if x is None else x.to(dtype) for x in tensors]
+def _by_hand(x: Tensor) -> bool:
+    """Whether x is convolved by functions of our own: on a CPU, in full precision, not compiled.
+
+    Elsewhere plain operations do it: a compiler fuses them, a GPU wants few and large ones, and
+    autocast knows their precision.
+    """
+    full = x.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
+    return x.device.type == "cpu" and full and not torch.compiler.is_compiling()
 
 
 def _channels_last(like: Tensor, *size: int) -> Tensor:
@@ -204,7 +205,7 @@ def _convolve_rows(rows: Tensor) -> bool:
     Both use AVX-512 where an Intel processor has it; on AMD's, oneDNN alone does.
     """
     wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
-    return wide and rows.device.type == "cpu" and len(rows) >= 512
+    return wide and len(rows) >= 512
 
 
 def as_pixels(rows: Tensor) -> Tensor:
@@ -240,8 +241,8 @@ class _UpsampledConv(torch.autograd.Function):
     of x are enough, instead of the six of the repetition, which is never made.
 
     Features lie with the channels last: the products are one matrix product, and a shift moves
-    whole vectors of channels. On a CPU a block of lines goes from x to y at a time, so that there
-    is never room for the products of all of x.
+    whole vectors of channels. A block of lines goes from x to y at a time, so that there is never
+    room for the products of all of x.
     """
 
     #: Positions of x in a block, about.
@@ -256,9 +257,7 @@ class _UpsampledConv(torch.autograd.Function):
     @staticmethod
     def _blocks(*lines: Tensor):
         """The same few lines of each."""
-        count, *positions = lines[0].shape[:3]
-        if not lines[0].is_cuda:
-            count = max(1, _UpsampledConv.BLOCK // math.prod(positions))
+        count = max(1, _UpsampledConv.BLOCK // math.prod(lines[0].shape[1:3]))
         return zip(*(part.split(count) for part in lines))
 
     @staticmethod
@@ -306,25 +305,29 @@ class _UpsampledConv(torch.autograd.Function):
         return grad_x, grad_weight, grad.sum((0, 2, 3)) if ctx.has_bias else None, None
 
 
-def _traced_upsampled_conv(x: Tensor, conv: Conv2d, dim: int) -> Tensor:
-    """:class:`_UpsampledConv` in operations that a compiler differentiates and fuses."""
-    taps = torch.cat(conv.weight.split(1, dim))  # [3·C_out, C_in, 1, 1]
-    before, middle, after = F.conv2d(x, taps).chunk(3, 1)
+def _plain_upsampled_conv(x: Tensor, conv: Conv2d, dim: int) -> Tensor:
+    """:class:`_UpsampledConv` in few operations, each of all of x: y[n] = w1 x[n/2] + s[(n + 1)/2],
+    rounded down.
+    """
+    taps, bias = torch.cat(conv.weight.split(1, dim)), conv.added_bias  # [3·C_out, C_in, 1, 1]
+    if bias is not None:
+        bias = F.pad(bias, (len(bias), len(bias)))  # with w1 x
+    before, middle, after = F.conv2d(x, taps, bias).chunk(3, 1)
     # One longer along dim than x: 0 comes before the first of w0 x, and after the last of w2 x.
     first, last = ((0, 0, 1, 0), (0, 0, 0, 1)) if dim == 2 else ((1, 0), (0, 1))
     s = F.pad(before, first) + F.pad(after, last)
-    size = x.shape[dim]
-    phases = [s.narrow(dim, shift, size) + middle for shift in (0, 1)]
-    y = torch.stack(phases, dim + 1).flatten(dim, dim + 1)
-    return y if conv.added_bias is None else y + conv.added_bias[:, None, None]
+    twice = (2, 1) if dim == 2 else (1, 2)
+    middle, s = (F.interpolate(part, scale_factor=twice) for part in (middle, s))
+    return middle + s.narrow(dim, 1, middle.shape[dim])
 
 
 def _upsampled_conv(x: Tensor, conv: Conv2d, dim: int) -> Tensor:
     """``conv``, with three taps along ``dim`` only, of x repeated twice along ``dim``."""
-    if torch.compiler.is_compiling():
-        return conv.finish(_traced_upsampled_conv(x, conv, dim))
-    arguments = _autocast(x, conv.weight, conv.added_bias)
-    return conv.finish(_UpsampledConv.apply(*arguments, dim))
+    if _by_hand(x):
+        y = _UpsampledConv.apply(x, conv.weight, conv.added_bias, dim)
+    else:
+        y = _plain_upsampled_conv(x, conv, dim)
+    return conv.finish(y)
 
 
 # ------------------------------------------------------------------------------- 3×3, stride 1
@@ -484,10 +487,12 @@ class _NormReLU(torch.autograd.Function):
     @staticmethod
     def _blocks(*features: Tensor):
         """The same part of each. Without channels last, 1×(N·C)×H×W: the channels of all samples
-        as those of one. With channels last, one sample, or a few if they are small.
+        as those of one. With channels last, one sample, or a few if they are small; on a GPU all.
         """
         if features[0].is_contiguous():
             return [[x.contiguous().flatten(0, 1)[None] for x in features]]
+        if features[0].is_cuda:
+            return [features]
         size = max(1, _NormReLU.BLOCK // features[0][0].numel())
         return zip(*(x.split(size) for x in features))
 
@@ -654,9 +659,9 @@ class ConvBlock(nn.Module):
 class ResidualBlock(ConvBlock):
     """``x + block(x)``.
 
-    Fast, for a 3×3 convolution with zero padding, on a CPU in full precision, not compiled, and
-    from so many tiles on that it pays: Winograd's products. Other devices' libraries and compilers
-    choose for themselves.
+    Fast, for a 3×3 convolution with zero padding, where it is computed :func:`_by_hand`, and from so
+    many tiles on that it pays: Winograd's products. Other devices' libraries and compilers choose
+    for themselves.
     """
 
     #: With fewer tiles of 4×4, transforming the kernel costs more than the products save.
@@ -665,9 +670,8 @@ class ResidualBlock(ConvBlock):
     def _convolve(self, x: Tensor) -> Tensor:
         conv, (n, _, h, w) = self.conv, x.shape
         known = conv.kernel_size == (3, 3) and conv.padding_mode == "zeros" and conv.inert_bias
-        eager = not (torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling())
-        here = x.device.type == "cpu" and eager and n * h * w >= 16 * self.MIN_TILES
-        if self.fast and known and here:
+        pays = _by_hand(x) and n * h * w >= 16 * self.MIN_TILES
+        if self.fast and known and pays:
             return conv.finish(_WinogradConv.apply(x, conv.weight))
         return conv(x)
 

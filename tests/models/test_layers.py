@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from numpy_networks import separable_conv, upsample
+from simulated_gpu import simulated_gpu
 from torch import nn
 
 from spynco_mm.models import SpyncoDiscriminator, SpyncoGenerator, layers
@@ -154,6 +155,35 @@ def test_fast_upsampling_with_either_library(monkeypatch, convolve):
     monkeypatch.setattr(layers, "_convolve_rows", lambda rows: convolve)
     test_fast_upsampling_equals_the_naive_one(dict(type="IN"), 3, (5, 7))
     test_fast_upsampling_equals_the_naive_one(None, 3, (4, 4))
+
+
+def test_fast_upsampling_in_plain_operations(monkeypatch):
+    monkeypatch.setattr(layers, "_by_hand", lambda x: False)
+    test_fast_upsampling_equals_the_naive_one(dict(type="IN"), 3, (5, 7))
+    test_fast_upsampling_equals_the_naive_one(None, 3, (4, 4))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_fast_norm_on_a_gpu(dtype, memory_format):
+    """All samples at once, with statistics in single precision; simulated, hence by hand."""
+    counts = []
+    for n in (1, 64):
+        with simulated_gpu() as launches:
+            x, residual, grad = torch.empty(3, n, 64, 32, 32, dtype=dtype, device="cuda")
+            x, residual, grad = (t.to(memory_format=memory_format) for t in (x, residual, grad))
+            ctx = torch.autograd.function.FunctionCtx()
+            ctx.set_materialize_grads = lambda value: None
+            y, _ = layers._NormReLU.forward(ctx, x, residual, 1e-5, 0.2)
+            ctx.saved_tensors = ctx.to_save
+            grad_x, grad_residual, *_ = layers._NormReLU.backward(ctx, grad, None)
+        for tensor in (y, grad_x, grad_residual):
+            assert tensor.is_cuda and tensor.dtype == dtype and tensor.shape == x.shape
+        assert ctx.to_save[1].dtype == torch.float32
+        counts.append(launches.names)
+    if memory_format == torch.contiguous_format:
+        assert counts[0] == counts[1]
+    assert len(counts[1]) < 32
 
 
 def test_fast_upsampling_in_several_blocks(monkeypatch):

@@ -1,5 +1,6 @@
 """The training step against Eqs. 4 to 9 in NumPy, and what a config can switch."""
 
+import collections
 import copy
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from scipy import ndimage
+from simulated_gpu import simulated_gpu
 from small_models import (
     ALPHA,
     BETA,
@@ -425,6 +427,41 @@ def test_amp_on_gpu(kwargs):
     model = build(buffer_size=2).cuda()
     wrappers = optimizers(model, cls=AmpOptimWrapper, **kwargs)
     assert_trains(model, lambda i: model.train_step(batch(), wrappers), 2, resting(model))
+
+
+class NoBackward(OptimWrapper):
+    """There is no autograd on a simulated GPU."""
+
+    def backward(self, loss):
+        assert loss.requires_grad
+
+
+def launches_of_a_step(n, dtype=None, **kwargs):
+    model = build(buffer_size=0, **kwargs)
+    with simulated_gpu(model, autocast=dtype) as launches:
+        inputs = {
+            key: torch.randn(n, 3, 32, 32, device="cuda") for key in ("img_gray", "img_color")
+        }
+        # mmagic's preprocessor decides by the values of small tensors, which it keeps on the CPU.
+        model.data_preprocessor.forward = lambda data, training: dict(inputs=data)
+        log = model.train_step(inputs, optimizers(model, cls=NoBackward))
+        assert all(value.is_cuda and value.dtype == torch.float32 for value in log.values())
+    return launches.names
+
+
+@pytest.mark.parametrize("joint_pixels", [0, 32768])
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16, torch.float16])
+def test_a_step_never_waits_for_the_gpu(dtype, joint_pixels):
+    names = launches_of_a_step(2, dtype, joint_pixels=joint_pixels)
+    assert names.count("aten.native_batch_norm.out") == (6 if joint_pixels else 3 * 6)
+    assert ("aten._to_copy.default" in names) == (dtype is not None)
+
+
+def test_a_gpu_gets_no_more_operations_for_more_images():
+    """It wants few and large ones. Only the image pools take the images one by one."""
+    few, many = (collections.Counter(launches_of_a_step(n)) for n in (2, 16))
+    copies = [counter.pop("aten.clone.default") for counter in (few, many)]
+    assert few == many and copies[1] - copies[0] == 3 * 14
 
 
 # ------------------------------------------------------------------ inference
