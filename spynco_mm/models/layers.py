@@ -659,9 +659,9 @@ class ConvBlock(nn.Module):
 class ResidualBlock(ConvBlock):
     """``x + block(x)``.
 
-    Fast, for a 3×3 convolution with zero padding, where it is computed :func:`_by_hand`, and from so
-    many tiles on that it pays: Winograd's products. Other devices' libraries and compilers choose
-    for themselves.
+    Fast, for a 3×3 convolution with zero padding that is computed :func:`_by_hand`, from so many
+    tiles on that it pays: Winograd's products. Other devices' libraries and compilers choose for
+    themselves.
     """
 
     #: With fewer tiles of 4×4, transforming the kernel costs more than the products save.
