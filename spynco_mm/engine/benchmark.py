@@ -165,6 +165,7 @@ class _TurnHook(Hook):
         self.last = now
         if self.left:
             return
+        self.batch = data_batch
         total = now - self.start
         answer = dict(seconds=total / self.count)
         if self.parts is not None:
@@ -198,18 +199,24 @@ class _TurnHook(Hook):
     def _facts(self, runner: Runner) -> dict:
         """What does not depend on the clock."""
         model = runner.model
-        batch = next(iter(runner.train_dataloader))
         cuda = self.cell.device == "cuda"
         peak = torch.cuda.max_memory_allocated() if cuda else _status("VmHWM")
         # Of the layers as they are when nothing is compiled.
         train_step = torch.compiler.disable(model.train_step)
         with FlopCounterMode(display=False) as counter:
-            train_step(batch, optim_wrapper=runner.optim_wrapper)
+            train_step(self.batch, optim_wrapper=runner.optim_wrapper)
         return dict(
             parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
             flops=counter.get_total_flops(),
             peak_memory=peak - self.memory,
         )
+
+    def _step(self, runner: Runner, count: int) -> float:
+        """Seconds per training step, of the batch before, without loader and hooks."""
+        start = self._now()
+        for _ in range(count):
+            runner.model.train_step(self.batch, optim_wrapper=runner.optim_wrapper)
+        return (self._now() - start) / count
 
     @torch.no_grad()
     def _inference(self, runner: Runner, count: int) -> float:
@@ -349,7 +356,7 @@ def measure(
         progress: Called with a line before each step.
 
     Returns:
-        By model: ``iteration``, ``inference`` (seconds; median, min, max), ``ratio`` and
+        By model: ``iteration``, ``step``, ``inference`` (seconds; median, min, max), ``ratio`` and
         ``inference_ratio`` (of the model's time to the first one's, of each round), ``parts``
         (seconds an iteration), ``parameters``, ``flops`` (of an iteration, counted from the shapes
         of its convolutions and products), ``peak_memory`` (bytes above those before the first
@@ -367,12 +374,14 @@ def measure(
             seconds = worker.ask("turn", 1, False)["seconds"]
             turns[name] = max(1, round(turn_seconds / seconds))
             batches[name] = max(1, round(turn_seconds / 2 / worker.ask("inference", 1)))
-        times, inference, rates = defaultdict(list), defaultdict(list), []
+        times, steps, inference = defaultdict(list), defaultdict(list), defaultdict(list)
+        rates = []
         for index in range(rounds):
             progress(f"round {index + 1} of {rounds}")
             rates.append(attainable_rate(cell))
             for name, worker in workers.items():
                 times[name].append(worker.ask("turn", turns[name], False)["seconds"])
+                steps[name].append(worker.ask("step", (turns[name] + 1) // 2))
                 inference[name].append(worker.ask("inference", batches[name]))
         results = {}
         for name, worker in workers.items():
@@ -384,6 +393,7 @@ def measure(
             results[name] = dict(
                 iteration=seconds,
                 ratio=_spread([a / b for a, b in zip(times[name], times[reference])]),
+                step=_spread(steps[name]),
                 inference=_spread(inference[name]),
                 inference_ratio=_spread(
                     [a / b for a, b in zip(inference[name], inference[reference])]
@@ -457,9 +467,9 @@ def format_table(results: dict) -> str:
         results: ``machine`` and ``cells``, as the tool writes them.
     """
     lines = [
-        "| size | batch | model | iteration (ms) | ratio | inference (ms) | ratio | peak memory "
-        "(MiB) | parameters (M) | GFLOP | of attainable |",
-        "| ---: | ---: | :--- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| size | batch | model | iteration (ms) | ratio | its step (ms) | inference (ms) | ratio "
+        "| peak memory (MiB) | parameters (M) | GFLOP | of attainable |",
+        "| ---: | ---: | :--- |" + " ---: |" * 9,
     ]
     for cell in results["cells"]:
         for name, row in cell["models"].items():
@@ -469,6 +479,7 @@ def format_table(results: dict) -> str:
                 name,
                 _range(row["iteration"], 1e3, ".1f"),
                 _range(row["ratio"], 1, ".2f"),
+                _range(row["step"], 1e3, ".1f"),
                 _range(row["inference"], 1e3, ".1f"),
                 _range(row["inference_ratio"], 1, ".2f"),
                 f"{row['peak_memory'] / 2**20:.0f}",
@@ -483,9 +494,9 @@ def format_table(results: dict) -> str:
         "",
         f"{machine['processor']}, torch {machine['torch']}, {machine['device']}, "
         f"{machine['precision']}, {machine['threads']} threads{compiled}. Iterations run through "
-        "mmengine's Runner, data and logging included. Medians (minimum to maximum) over turns; "
-        "ratios are to the first model, turn by turn. Memory is what training adds to the process. "
-        "GFLOP are of one iteration's convolutions and products; attainable is the rate of a "
+        "mmengine's Runner, data and logging included, steps are the model's part alone. Medians "
+        "(minimum to maximum) over turns; ratios are to the first model, turn by turn. Memory is "
+        "what training adds to the process. GFLOP are of one iteration's convolutions and products; attainable is the rate of a "
         "2048×2048 product by the faster of torch's libraries.",
         "",
         "| size | batch | model | " + " | ".join(PARTS) + " |",

@@ -1,8 +1,9 @@
-"""Bar chart of a benchmark: where the time of an iteration goes, and the memory."""
+"""Chart of a benchmark: where the time of an iteration goes, the memory, and how both grow."""
 
 import io
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 
@@ -15,10 +16,11 @@ def benchmark_chart(cells: "list[dict[str, Any]]", parts: "tuple[str, ...]") -> 
 
     Returns:
         A PNG: per cell a panel with a bar per model, stacked by part (seconds an iteration), and
-        below it the peak memory.
+        below it the peak memory; of several cells, also how both grow with the pixels of a batch.
     """
-    figure = Figure(figsize=(3.4 * len(cells) + 1.2, 6), layout="constrained")
-    axes = figure.subplots(2, len(cells), squeeze=False, height_ratios=(3, 1))
+    columns = len(cells) + (len(cells) > 1)
+    figure = Figure(figsize=(3.4 * columns + 1.2, 6), layout="constrained")
+    axes = figure.subplots(2, columns, squeeze=False, height_ratios=(3, 1))
     for (times, memory), cell in zip(axes.T, cells):
         names = list(cell["models"])
         bottom = [0.0] * len(names)
@@ -36,6 +38,8 @@ def benchmark_chart(cells: "list[dict[str, Any]]", parts: "tuple[str, ...]") -> 
             names, [cell["models"][name]["peak_memory"] / 2**20 for name in names], color="0.6"
         )
         memory.tick_params(axis="x", rotation=60)
+    if len(cells) > 1:
+        _growth(cells, *axes[:, -1])
     axes[0][0].set_ylabel("seconds per training iteration")
     axes[1][0].set_ylabel("peak memory (MiB)")
     handles, labels = axes[0][0].get_legend_handles_labels()
@@ -43,3 +47,19 @@ def benchmark_chart(cells: "list[dict[str, Any]]", parts: "tuple[str, ...]") -> 
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()
+
+
+def _growth(cells: "list[dict[str, Any]]", times: Axes, memory: Axes) -> None:
+    """Time a pixel, and memory, against the pixels of a batch."""
+    cells = sorted(cells, key=lambda cell: cell["batch"] * cell["size"] ** 2)
+    for name in cells[0]["models"]:
+        rows = [cell["models"][name] for cell in cells]
+        pixels = [cell["batch"] * cell["size"] ** 2 for cell in cells]
+        seconds = [row["iteration"]["median"] / n for row, n in zip(rows, pixels)]
+        times.semilogx(pixels, [1e6 * x for x in seconds], ".-", label=name)
+        memory.semilogx(pixels, [row["peak_memory"] / 2**20 for row in rows], ".-")
+    for axes in (times, memory):
+        axes.set_ylim(bottom=0)
+    times.set_title("microseconds per pixel")
+    times.legend(fontsize="small")
+    memory.set_xlabel("pixels in a batch")

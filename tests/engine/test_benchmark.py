@@ -52,6 +52,7 @@ def results():
     row = dict(
         iteration=spread,
         ratio=spread,
+        step=dict(median=1.5, min=1.5, max=1.5),
         inference=spread,
         inference_ratio=spread,
         parts=dict(zip(benchmark.PARTS, (1, 2, 3, 0, 4, 0, 0))),
@@ -68,7 +69,8 @@ def results():
 def test_table():
     lines = benchmark.format_table(results()).splitlines()
     time = "2000.0 (1000.0 to 4000.0) | 2.00 (1.00 to 4.00)"
-    assert lines[2] == f"| 32 | 4 | a | {time} | {time} | 7 | 1.500 | 3.0 | 25% |"
+    step = "1500.0 (1500.0 to 1500.0)"
+    assert lines[2] == f"| 32 | 4 | a | {time} | {step} | {time} | 7 | 1.500 | 3.0 | 25% |"
     assert lines[-1] == "| 32 | 4 | b | 10% | 20% | 30% | 0% | 40% | 0% | 0% |"
     compiled = results()
     compiled["machine"]["compile"] = "default"
@@ -83,7 +85,7 @@ def test_table():
     assert "2.000 M parameters, 3.50 megapixels" in last
     assert "2.00 (1.00 to 4.00) megapixels per second, 25 (10 to 50) % of the time outside" in last
     widths = {line.count("|") for line in lines[:4]}, {line.count("|") for line in lines[-4:]}
-    assert widths == ({12}, {11})
+    assert widths == ({13}, {11})
 
 
 def test_colorizing_the_photographs(tmp_path):
@@ -109,5 +111,9 @@ def test_colorizing_the_photographs(tmp_path):
 
 
 def test_chart():
-    png = benchmark_chart(results()["cells"], benchmark.PARTS)
-    assert png.startswith(b"\x89PNG") and len(png) > 5000
+    (cell,) = results()["cells"]
+    several = [cell, {**cell, "batch": 8}]
+    pngs = [benchmark_chart(cells, benchmark.PARTS) for cells in ([cell], several)]
+    widths = [int.from_bytes(png[16:20], "big") for png in pngs if png.startswith(b"\x89PNG")]
+    # A panel for each cell, and, of more than one, how the cost grows.
+    assert widths[1] > 2.2 * widths[0] > 500

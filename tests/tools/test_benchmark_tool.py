@@ -29,6 +29,7 @@ def test_two_models_side_by_side(tmp_path):
     for row in (fast, naive):
         assert row["parameters"] == 4_977_923 + 2_084_801
         assert 0 < row["iteration"]["min"] <= row["iteration"]["median"] <= row["iteration"]["max"]
+        assert 0.5 < row["step"]["median"] / row["iteration"]["median"] < 1.5
         # A training iteration holds far more than one inference pass.
         assert row["inference"]["median"] < row["iteration"]["median"]
         assert row["peak_memory"] > 4 * 3 * row["parameters"]  # gradients and Adam's two moments
