@@ -496,8 +496,8 @@ def format_table(results: dict) -> str:
         f"{machine['precision']}, {machine['threads']} threads{compiled}. Iterations run through "
         "mmengine's Runner, data and logging included, steps are the model's part alone. Medians "
         "(minimum to maximum) over turns; ratios are to the first model, turn by turn. Memory is "
-        "what training adds to the process. GFLOP are of one iteration's convolutions and products; attainable is the rate of a "
-        "2048×2048 product by the faster of torch's libraries.",
+        "what training adds to the process. GFLOP are of an iteration's convolutions and products; "
+        "attainable is the rate of a 2048×2048 product by the faster of torch's libraries.",
         "",
         "| size | batch | model | " + " | ".join(PARTS) + " |",
         "| ---: | ---: | :--- |" + " ---: |" * len(PARTS),
