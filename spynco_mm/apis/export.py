@@ -144,32 +144,8 @@ def trial_pictures(height: int, width: int) -> Tensor:
     return torch.cat(pictures)
 
 
-@torch.no_grad()
-def export_and_compare(colorizer: Colorizer, path: Path) -> dict:
-    """Export, then run the file on real pictures of several sizes and batches.
-
-    Args:
-        colorizer: On any device; its ``outputs`` are exported.
-        path: ``.onnx`` for ONNX, ``.pt`` for TorchScript.
-
-    Returns:
-        ``file``, ``megabytes``, ``max_difference`` and ``rows``, one for each size and output:
-        ``batch``, ``height``, ``width``, ``output``, ``max_difference`` and ``mean_difference``
-        from the :class:`Colorizer`, in grey levels of 255.
-
-    Raises:
-        ExportError: A package is missing, or the file's results differ by more than rounding. It
-            is removed then.
-        ValueError: The format is unknown, or cannot do what the colorizer does.
-    """
-    path = Path(path)
-    if path.suffix not in FORMATS:
-        raise ValueError(f"The name ends in .onnx or .pt, not as '{path}' does.")
-    if colorizer.working_size is not None:
-        raise ValueError("A working size cannot be exported; export without it.")
-    write, load = FORMATS[path.suffix]
-    write(GrayToColor(colorizer).eval(), path)
-    run = load(path)
+def _compare(colorizer: Colorizer, run: Callable) -> "list[dict]":
+    """The rows of :func:`export_and_compare`."""
     rows = []
     for height, width in TRIAL_SIZES:
         for batch in (1, TRIAL_BATCH):
@@ -180,10 +156,9 @@ def export_and_compare(colorizer: Colorizer, path: Path) -> dict:
                 want = torch.from_numpy(np.stack([outputs[number] for outputs in wanted]))
                 want = want.permute(0, 3, 1, 2)
                 if got.shape != want.shape:
-                    path.unlink()
                     raise ExportError(
-                        f"{path}: for {batch} picture(s) of {width}×{height} it gives the shape "
-                        f"{tuple(got.shape)} instead of {tuple(want.shape)}; it was removed."
+                        f"for {batch} picture(s) of {width}×{height} it gives the shape "
+                        f"{tuple(got.shape)} instead of {tuple(want.shape)}"
                     )
                 difference = (got - want).abs() * 255
                 rows.append(
@@ -198,15 +173,47 @@ def export_and_compare(colorizer: Colorizer, path: Path) -> dict:
                 )
     largest = max(row["max_difference"] for row in rows)
     if not largest <= TOLERANCE:
-        path.unlink()
         raise ExportError(
-            f"{path}: its results differ from PyTorch's by up to {largest:.3g} grey levels, more "
-            f"than {TOLERANCE}; it was removed."
+            f"its results differ from PyTorch's by up to {largest:.3g} grey levels, more than "
+            f"{TOLERANCE}"
         )
+    return rows
+
+
+@torch.no_grad()
+def export_and_compare(colorizer: Colorizer, path: Path) -> dict:
+    """Export, then run the file on real pictures of several sizes and batches.
+
+    Args:
+        colorizer: On any device; its ``outputs`` are exported.
+        path: ``.onnx`` for ONNX, ``.pt`` for TorchScript.
+
+    Returns:
+        ``file``, ``megabytes``, ``max_difference`` and ``rows``, one for each size and output:
+        ``batch``, ``height``, ``width``, ``output``, ``max_difference`` and ``mean_difference``
+        from the :class:`Colorizer`, in grey levels of 255.
+
+    Raises:
+        ExportError: A package is missing, or the file does not run, or its results differ by more
+            than rounding. It is removed then.
+        ValueError: The format is unknown, or cannot do what the colorizer does.
+    """
+    path = Path(path)
+    if path.suffix not in FORMATS:
+        raise ValueError(f"The name ends in .onnx or .pt, not as '{path}' does.")
+    if colorizer.working_size is not None:
+        raise ValueError("A working size cannot be exported; export without it.")
+    write, load = FORMATS[path.suffix]
+    write(GrayToColor(colorizer).eval(), path)
+    try:
+        rows = _compare(colorizer, load(path))
+    except Exception as error:  # of another program
+        path.unlink()
+        raise ExportError(f"{path} was made and removed: {error}.") from error
     return dict(
         file=path.name,
         megabytes=path.stat().st_size / 1e6,
-        max_difference=largest,
+        max_difference=max(row["max_difference"] for row in rows),
         torch=str(torch.__version__),
         rows=rows,
     )

@@ -13,6 +13,7 @@ from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import get_state_dict, weights_to_cpu
 
@@ -116,7 +117,14 @@ class ExactResumeHook(Hook):
             )
 
     def before_train(self, runner: Runner) -> None:
-        """Fill the pools of a resumed run."""
+        """Fill the pools of a resumed run, and tell the optimizers where it is.
+
+        mmengine tells a single optimizer, which then warns of a resume between accumulated
+        gradients and applies the last ones of a run, but none of a dict.
+        """
+        if isinstance(runner.optim_wrapper, OptimWrapperDict):
+            for wrapper in runner.optim_wrapper.values():
+                wrapper.initialize_count_status(runner.model, runner.iter, runner.max_iters)
         if runner.max_epochs is not None and runner.epoch >= runner.max_epochs:
             runner.logger.info(
                 f"Nothing is left to train: the checkpoint is of epoch {runner.epoch} of "

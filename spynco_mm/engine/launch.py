@@ -29,7 +29,10 @@ ROOT = next(
 
 #: What a run reads of a config, beside the arguments of ``Runner``. All else in our configs has a
 #: name only to be used inside of them.
-READ = {"model_wrapper_cfg", "find_unused_parameters", "sync_bn", "compile", "test_pipeline"}
+READ = {
+    *("model_wrapper_cfg", "find_unused_parameters", "sync_bn", "compile", "test_pipeline"),
+    *("activation_checkpointing", "efficient_conv_bn_eval"),
+}
 
 #: Modes of ``torch.compile`` to choose from; all but the first record CUDA graphs.
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune")

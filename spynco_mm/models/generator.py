@@ -149,7 +149,6 @@ class SpyncoGenerator(GANModule):
             widths[-1], out_channels, mapping_kernel, MappingConv, mode=upsample_mode, fast=fast
         )
         self.consistency = build_consistency(consistency)
-        self.few_at_a_time = fast and all(up.per_sample for up in self.decoder[-1:])
 
     @staticmethod
     def decoder_widths(width: int, num_up: int) -> "list[int]":
@@ -186,7 +185,7 @@ class SpyncoGenerator(GANModule):
         features = [self.residual(self.encoder(x))]
         for up in self.decoder[:-1]:
             features.append(up(features[-1]))
-        if self.few_at_a_time:
+        if self.fast and all(up.per_sample for up in self.decoder[-1:]):
             outputs = [few_at_a_time(self._final, features[-1])]
         else:
             outputs = [self._final(features[-1])]

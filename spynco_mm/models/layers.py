@@ -10,6 +10,7 @@ channels that lie last. Where a compiler, a GPU or autocast is at work, it is pl
 all samples at once, and fusing and recomputing is left to a compiler.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -21,7 +22,6 @@ from mmagic.models.utils import generation_init_weights
 from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 
 class GANModule(BaseModule):
@@ -40,6 +40,10 @@ class GANModule(BaseModule):
                 f"{type(self).__name__}: the type of init_cfg is 'normal', 'xavier', 'kaiming' or "
                 f"'Pretrained', got {init_cfg}."
             )
+        if self.init_cfg["type"] != "Pretrained" and (more := {*self.init_cfg} - {"type", "gain"}):
+            raise ValueError(
+                f"{type(self).__name__}: init_cfg has a type and a gain, not {sorted(more)}."
+            )
 
     def init_weights(self) -> None:
         if self.init_cfg["type"] == "Pretrained":
@@ -52,6 +56,34 @@ class GANModule(BaseModule):
 def fast_layout(x: Tensor) -> Tensor:
     """N×C×H×W as the fast layers like it best in memory: channels last on a CPU."""
     return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x
+
+
+def _traced() -> bool:
+    """Whether a compiler or an exporter records what is computed."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
+def _hooked(*modules: nn.Module) -> bool:
+    """Whether these modules have to be called, since something waits for it: spectral norm, pruning
+    or whoever looks at features.
+    """
+    hooks = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+    return any(getattr(module, name) for module in modules for name in hooks)
+
+
+def _differentiable_once(backward: Callable) -> Callable:
+    """Refuse second derivatives of a backward pass by hand, which would be silently wrong."""
+
+    @functools.wraps(backward)
+    def checked(ctx, *grads: Tensor):
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "The fast layers have no second derivatives (create_graph=True); build the network "
+                "with fast=False."
+            )
+        return backward(ctx, *grads)
+
+    return checked
 
 
 # ------------------------------------------------------------------------------- convolutions
@@ -89,7 +121,7 @@ class Conv2d(nn.Conv2d):
 
     def finish(self, x: Tensor) -> Tensor:
         """Give an inert bias its gradient; of features with ``added_bias``."""
-        if self.inert_bias and torch.is_grad_enabled():
+        if self.inert_bias and self.bias is not None and torch.is_grad_enabled():
             return _InertBias.apply(x, self.bias)
         return x
 
@@ -154,9 +186,9 @@ class SeparableConv(nn.Sequential):
         self.fast = fast and padding_mode == "zeros" and not first_bias and together < both
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.fast:
-            return super().forward(x)
         rows, columns = self
+        if not self.fast or _hooked(rows, columns):
+            return super().forward(x)
         weight = torch.einsum("omx,mcy->ocyx", columns.weight[:, :, 0], rows.weight[..., 0])
         y = F.conv2d(x, weight, columns.added_bias, rows.stride[0], rows.padding[0])
         return columns.finish(y)
@@ -181,7 +213,7 @@ def _by_hand(x: Tensor) -> bool:
     autocast knows their precision.
     """
     full = x.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
-    return x.device.type == "cpu" and full and not torch.compiler.is_compiling()
+    return x.device.type == "cpu" and full and not _traced()
 
 
 def _channels_last(like: Tensor, *size: int) -> Tensor:
@@ -195,7 +227,7 @@ def conv1x1(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None, groups: in
 
     Dilation means nothing to it, but without any, torch leaves a single thread's to MKL.
     """
-    dilation = 1 if x.is_cuda or torch.compiler.is_compiling() else 2
+    dilation = 1 if x.is_cuda or _traced() else 2
     return F.conv2d(x, weight[..., None, None], bias, dilation=dilation, groups=groups)
 
 
@@ -282,7 +314,7 @@ class _UpsampledConv(torch.autograd.Function):
         return result
 
     @staticmethod
-    @once_differentiable
+    @_differentiable_once
     def backward(ctx, grad: Tensor):
         x, weight = ctx.saved_tensors
         taps = weight.flatten(2).permute(2, 0, 1).flatten(0, 1)
@@ -455,7 +487,7 @@ class _WinogradConv(torch.autograd.Function):
         return _WinogradConv._convolve(inputs, weight, x)
 
     @staticmethod
-    @once_differentiable
+    @_differentiable_once
     def backward(ctx, grad: Tensor):
         inputs, weight = ctx.saved_tensors
         grad_x = _WinogradConv._convolve(_WinogradConv._inputs(grad), weight, grad, turned=True)
@@ -543,7 +575,7 @@ class _NormReLU(torch.autograd.Function):
         return gated.mul_(inverse).to(y.dtype)
 
     @staticmethod
-    @once_differentiable
+    @_differentiable_once
     def backward(ctx, grad: Tensor, _):
         y, inverse = ctx.saved_tensors
         blocks = list(_NormReLU._blocks(y, grad, inverse))
@@ -562,9 +594,11 @@ def _recomputed(x: Tensor) -> AbstractContextManager:
     The norm before has kept its y already, from which x is one cheap function away. So the largest
     features of the network are kept once and not twice.
     """
-    if not hasattr(x, "rectified_from"):
+    if not hasattr(x, "rectified_from") or _traced():
         return nullcontext()
-    y, slope = x.rectified_from
+    y, slope, version = x.rectified_from
+    if x._version != version:  # changed in place since
+        return nullcontext()
     address, size = x.data_ptr(), x.numel()
 
     def pack(saved: Tensor):
@@ -587,13 +621,13 @@ def few_at_a_time(function: Callable[[Tensor], Tensor], x: Tensor, positions: in
     all samples in the features between x and a small result. They must not mix in ``function``.
     """
     count = max(1, positions // (x.shape[2] * x.shape[3]))
-    if x.is_cuda or len(x) <= count:
+    if x.is_cuda or len(x) <= count or _traced():
         return function(x)
     parts = x.split(count)
     if hasattr(x, "rectified_from"):
-        y, slope = x.rectified_from
+        y, *others = x.rectified_from
         for part, y_part in zip(parts, y.split(count)):
-            part.rectified_from = y_part, slope
+            part.rectified_from = y_part, *others
     return torch.cat([function(part) for part in parts])
 
 
@@ -636,16 +670,20 @@ class ConvBlock(nn.Module):
         known = isinstance(self.norm, (nn.InstanceNorm2d, nn.GroupNorm, nn.Identity))
         return known and not getattr(self.norm, "track_running_stats", False)
 
+    def _is_fast(self) -> bool:
+        """``fast``, unless a module inside has to be called as such."""
+        return self.fast and not _hooked(self.conv, *self.conv.children(), self.norm, self.act)
+
     def finish(self, x: Tensor, residual: Optional[Tensor] = None) -> Tensor:
         """Norm, activation and sum, of what the convolution gave."""
         norm, act = self.norm, self.act
         known = isinstance(norm, nn.InstanceNorm2d) and isinstance(act, (nn.ReLU, nn.LeakyReLU))
         known = known and not (norm.affine or norm.track_running_stats)
-        if self.fast and known and not torch.compiler.is_compiling():  # which fuses by itself
+        if known and self._is_fast() and not _traced():  # a compiler fuses by itself
             slope = getattr(act, "negative_slope", 0.0)
             x, y = _NormReLU.apply(x, residual, norm.eps, slope)
             if residual is None and x.requires_grad:
-                x.rectified_from = y, slope
+                x.rectified_from = y, slope, x._version
             return x
         x = act(norm(x))
         return x if residual is None else residual + x
@@ -670,8 +708,9 @@ class ResidualBlock(ConvBlock):
     def _convolve(self, x: Tensor) -> Tensor:
         conv, (n, _, h, w) = self.conv, x.shape
         known = conv.kernel_size == (3, 3) and conv.padding_mode == "zeros" and conv.inert_bias
+        known = known and conv.padding == conv.stride == conv.dilation == (1, 1)
         pays = _by_hand(x) and n * h * w >= 16 * self.MIN_TILES
-        if self.fast and known and pays:
+        if known and conv.groups == 1 and pays and self._is_fast():
             return conv.finish(_WinogradConv.apply(x, conv.weight))
         return conv(x)
 
@@ -701,7 +740,8 @@ class UpsampleBlock(ConvBlock):
     def forward(self, x: Tensor) -> Tensor:
         rows, columns = self.conv
         known = rows.kernel_size == (3, 1) and rows.padding_mode == "zeros"
-        if not (self.fast and self.mode == "nearest" and known):
+        known = known and rows.padding == (1, 0) and rows.stride == (1, 1)
+        if not (known and self.mode == "nearest" and self._is_fast()):
             return super().forward(upsample(x, self.mode))
         with _recomputed(x):
             y = _upsampled_conv(x, rows, 2)

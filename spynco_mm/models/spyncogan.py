@@ -1,14 +1,13 @@
 """SpyncoGAN: the pseudo-cyclic training of Ratajczak et al. 2019 (section 4)."""
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Optional
 
 import torch
 from mmagic.models.base_models import BaseTranslationModel
 from mmagic.models.editors import CycleGAN
 from mmagic.models.editors.cyclegan.cyclegan_modules import GANImageBuffer
-from mmagic.models.utils import set_requires_grad
 from mmagic.registry import MODELS
 from mmagic.structures import DataSample
 from mmengine.optim import OptimWrapperDict
@@ -20,6 +19,19 @@ from .losses import OSPLoss
 def no_sync(network: torch.nn.Module) -> AbstractContextManager:
     """Gradients stay on their process, where the network is distributed."""
     return network.no_sync() if hasattr(network, "no_sync") else nullcontext()
+
+
+@contextmanager
+def frozen(network: Optional[torch.nn.Module]) -> Iterator[None]:
+    """No parameter of the network gets a gradient; those that are always frozen remain so."""
+    parameters = [] if network is None else [p for p in network.parameters() if p.requires_grad]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
 
 
 @MODELS.register_module()
@@ -234,7 +246,9 @@ class SpyncoGAN(BaseTranslationModel):
         """The inputs of G that share a backward pass, for batches like N×C×H×W ``images``."""
         inputs = list(self._inputs())
         joint = images.shape[0] * images.shape[2] * images.shape[3] <= self.joint_pixels
-        return [inputs] if joint or not self.fast else [[name] for name in inputs]
+        # DistributedDataParallel's static_graph allows one backward pass an iteration.
+        joint = joint or not self.fast or getattr(self.generator, "static_graph", False)
+        return [inputs] if joint else [[name] for name in inputs]
 
     def generator_losses(
         self, real_a: Tensor, real_b: Tensor, inputs: Optional[Sequence[str]] = None
@@ -314,28 +328,27 @@ class SpyncoGAN(BaseTranslationModel):
                 f"{'×'.join(map(str, real_b.shape))}; crop or resize both alike."
             )
         wrapper_g = optim_wrapper["generator"]
-        set_requires_grad(self.discriminator, False)
         log_vars, fakes = {"loss_g": 0.0}, []
         *first, last = self._parts(real_b)
-        for part in [*first, last]:
-            # Gradients are averaged over processes once, with those of the last part.
-            local = nullcontext() if part is last else no_sync(self.generator)
-            with local, wrapper_g.optim_context(self.generator):
-                losses, part_fakes = self.generator_losses(real_a, real_b, part)
-                loss_g, part_vars = self.parse_losses(losses)
-            if part is last:
-                wrapper_g.update_params(loss_g)
-            else:
-                wrapper_g.backward(wrapper_g.scale_loss(loss_g))
-                wrapper_g._inner_count -= 1  # it counts iterations, and this is a part of one
-            fakes += part_fakes
-            log_vars["loss_g"] = log_vars["loss_g"] + part_vars.pop("loss")
-            log_vars.update(part_vars)
+        with frozen(self.discriminator):
+            for part in [*first, last]:
+                # Gradients are averaged over processes once, with those of the last part.
+                local = nullcontext() if part is last else no_sync(self.generator)
+                with local, wrapper_g.optim_context(self.generator):
+                    losses, part_fakes = self.generator_losses(real_a, real_b, part)
+                    loss_g, part_vars = self.parse_losses(losses)
+                if part is last:
+                    wrapper_g.update_params(loss_g)
+                else:
+                    wrapper_g.backward(wrapper_g.scale_loss(loss_g))
+                    wrapper_g._inner_count -= 1  # it counts iterations, and this is a part of one
+                fakes += part_fakes
+                log_vars["loss_g"] = log_vars["loss_g"] + part_vars.pop("loss")
+                log_vars.update(part_vars)
         if not fakes:
             return self._detached(log_vars)
 
         wrapper_d = optim_wrapper["discriminator"]
-        set_requires_grad(self.discriminator, True)
         with wrapper_d.optim_context(self.discriminator):
             loss_d, log_vars_d = self.parse_losses(self.discriminator_losses(fakes, real_b))
         wrapper_d.update_params(loss_d)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Optional, Union
 
 import torch
-import torch.nn.functional as F
 from mmagic.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor
@@ -28,10 +27,12 @@ def _full_precision(x: Tensor) -> Tensor:
 
 
 def _mix_channels(x: Tensor, matrix: Tensor) -> Tensor:
-    """``matrix`` (C_out×C_in) applied to the channels of N×C_in×H×W, outside of autocast."""
-    with torch.autocast(x.device.type, enabled=False):
-        x = _full_precision(x)
-        return F.conv2d(x, matrix.to(x.dtype)[:, :, None, None])
+    """``matrix`` (C_out×C_in) applied to the channels of N×C_in×H×W.
+
+    Neither autocast nor a GPU's TF32 rounds these products, as they would those of a convolution.
+    """
+    x = _full_precision(x)
+    return (matrix.to(x.dtype)[:, :, None, None] * x[:, None]).sum(2)
 
 
 @MODELS.register_module()

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from numpy_networks import separable_conv, upsample
 from simulated_gpu import simulated_gpu
 from torch import nn
+from torch.nn.utils import prune
 
 from spynco_mm.models import SpyncoDiscriminator, SpyncoGenerator, layers
 from spynco_mm.models.layers import (
@@ -70,6 +71,8 @@ def test_pretrained(tmp_path):
 def test_unknown_initialisation(cls):
     with pytest.raises(ValueError, match=f"{cls.__name__}: the type of init_cfg is .*'magic'"):
         cls(init_cfg=dict(type="magic"))
+    with pytest.raises(ValueError, match=r"init_cfg has a type and a gain, not \['std'\]"):
+        cls(init_cfg=dict(type="normal", std=0.5))
 
 
 # ------------------------------------------------------------------ convolutions
@@ -176,7 +179,8 @@ def test_fast_norm_on_a_gpu(dtype, memory_format):
             ctx.set_materialize_grads = lambda value: None
             y, _ = layers._NormReLU.forward(ctx, x, residual, 1e-5, 0.2)
             ctx.saved_tensors = ctx.to_save
-            grad_x, grad_residual, *_ = layers._NormReLU.backward(ctx, grad, None)
+            with torch.no_grad():
+                grad_x, grad_residual, *_ = layers._NormReLU.backward(ctx, grad, None)
         for tensor in (y, grad_x, grad_residual):
             assert tensor.is_cuda and tensor.dtype == dtype and tensor.shape == x.shape
         assert ctx.to_save[1].dtype == torch.float32
@@ -204,6 +208,30 @@ def test_fast_residual_block_equals_the_naive_one(monkeypatch, size, memory_form
         return ResidualBlock(conv, 3, dict(type="IN"), nn.ReLU(), fast=fast).double()
 
     compare(residual(True), residual(False), 3, size, memory_format=memory_format)
+
+
+@pytest.mark.parametrize(
+    "arguments", [dict(padding=2, dilation=2), dict(padding=1, groups=2), dict(padding="same")]
+)
+def test_other_residual_convolutions(monkeypatch, arguments):
+    monkeypatch.setattr(ResidualBlock, "MIN_TILES", 0)
+
+    def residual(fast):
+        conv = Conv2d(4, 4, 3, **arguments)
+        return ResidualBlock(conv, 4, dict(type="IN"), nn.ReLU(), fast=fast).double()
+
+    compare(residual(True), residual(False), 4)
+
+
+@pytest.mark.parametrize("arguments", [dict(padding=0), dict(stride=2)])
+def test_other_upsampled_convolutions(arguments):
+    def block(fast):
+        conv = SeparableConv(3, 4, 3, **arguments)
+        return UpsampleBlock(
+            conv, 4, dict(type="IN"), nn.ReLU(), mode="nearest", fast=fast
+        ).double()
+
+    compare(block(True), block(False), 3)
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
@@ -303,6 +331,23 @@ def test_rectified_features_are_recomputed_and_not_kept():
         assert not hasattr(first(features()), "rectified_from")
 
 
+def test_features_that_are_changed_in_place():
+    """The next convolution sees what they are now."""
+    mask = torch.rand(2, 3, 5, 6, dtype=torch.float64) > 0.5
+
+    def gradients(drop):
+        torch.manual_seed(0)
+        blocks = [
+            ConvBlock(Conv2d(3, 3, 3, padding=1), 3, dict(type="IN"), nn.ReLU()).double()
+            for _ in range(2)
+        ]
+        y = blocks[1](drop(blocks[0](features())))
+        return torch.autograd.grad(y.square().sum() + y[0, 0, 0, 0], blocks[1].conv.weight)
+
+    found, expected = gradients(lambda x: x.mul_(mask)), gradients(lambda x: x * mask)
+    torch.testing.assert_close(found, expected, atol=1e-10, rtol=0)
+
+
 @pytest.mark.parametrize("n, seen", [(1, [1]), (2, [2]), (5, [2, 2, 1])])
 def test_few_at_a_time(n, seen):
     torch.manual_seed(0)
@@ -328,7 +373,80 @@ def test_few_at_a_time(n, seen):
     assert sizes == seen
 
 
+# ------------------------------------------------------------------ what else goes on in a network
+
+
+def test_no_second_derivatives():
+    """They would be silently wrong."""
+    for block in (
+        ConvBlock(Conv2d(3, 3, 3, padding=1), 3, dict(type="IN"), nn.ReLU()),
+        UpsampleBlock(SeparableConv(3, 3, 3), 3, None, nn.ReLU(), mode="nearest"),
+    ):
+        loss = block(torch.randn(2, 3, 5, 6)).square().sum()
+        with pytest.raises(RuntimeError, match=r"no second derivatives .* with fast=False"):
+            loss.backward(create_graph=True)
+
+
+def reparametrised(how, cls, **kwargs):
+    torch.manual_seed(0)
+    network = cls(**kwargs).double()
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.normal_(module.weight, 0, 0.1)
+            if how == "spectral norm":
+                nn.utils.spectral_norm(module)
+            else:
+                prune.l1_unstructured(module, "weight", 0.5)
+    return network
+
+
+@pytest.mark.parametrize("how", ["spectral norm", "pruning"])
+@pytest.mark.parametrize(
+    "cls, kwargs",
+    [
+        (SpyncoGenerator, dict(base_channels=2, num_blocks=1, return_pyramid=False)),
+        (SpyncoDiscriminator, dict(channels=(8, 8), strides=(2, 2))),
+    ],
+)
+def test_hooks_that_compute_the_weights(monkeypatch, cls, kwargs, how):
+    monkeypatch.setattr(ResidualBlock, "MIN_TILES", 0)
+    found = []
+    for fast in (True, False):
+        network = reparametrised(how, cls, **kwargs, fast=fast)
+        for _ in range(2):  # Pruned weights are computed anew for each pass.
+            network.zero_grad()
+            network(features(size=(24, 28))).square().sum().backward()
+        found.append([parameter.grad for parameter in network.parameters()])
+    for a, b in zip(*found):
+        torch.testing.assert_close(a, b, atol=1e-10, rtol=1e-8)
+
+
+def test_hooks_that_look_at_features(monkeypatch):
+    """They are called, and what they keep stays as it was."""
+    monkeypatch.setattr(ResidualBlock, "MIN_TILES", 0)
+    x, seen = features(size=(24, 28)), []
+    for fast in (True, False):
+        torch.manual_seed(0)
+        network = SpyncoGenerator(base_channels=2, num_blocks=1, fast=fast).double()
+        seen.append([])
+        inner = (m for m in network.modules() if isinstance(m, (nn.Conv2d, nn.InstanceNorm2d)))
+        for module in inner:
+            module.register_forward_hook(lambda m, args, out, kept=seen[-1]: kept.append(out))
+        network(x)
+    assert len(seen[0]) == len(seen[1])
+    for a, b in zip(*seen):
+        torch.testing.assert_close(a, b, atol=1e-10, rtol=0)
+
+
 # ------------------------------------------------------------------ biases before instance norm
+
+
+def test_a_convolution_without_bias():
+    def block(fast):
+        conv = Conv2d(3, 4, 3, bias=False)
+        return ConvBlock(conv, 4, dict(type="IN"), nn.ReLU(), fast=fast).double()
+
+    compare(block(True), block(False), 3)
 
 
 @pytest.mark.parametrize("cls", [ConvBlock, ResidualBlock])

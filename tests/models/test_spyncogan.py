@@ -383,6 +383,14 @@ def test_large_batches_go_apart_and_the_last_pass_reaches_the_final_output():
     assert {"loss_gan_g", "loss_gan_d_fake"} <= set(log)
 
 
+def test_frozen_layers_of_the_discriminator_stay():
+    model = build()
+    model.discriminator.blocks[0].requires_grad_(False)
+    still = {f"discriminator.blocks.0.{name}" for name in weights(model.discriminator.blocks[0])}
+    wrappers = optimizers(model)
+    assert_trains(model, lambda i: model.train_step(batch(), wrappers), 2, still | resting(model))
+
+
 class CPUAutocast(OptimWrapper):
     """What AmpOptimWrapper does on a GPU with bfloat16: autocast without a loss scale."""
 
