@@ -620,8 +620,10 @@ def few_at_a_time(function: Callable[[Tensor], Tensor], x: Tensor, positions: in
     The backward pass does the same few in a row, so that there is never room for the gradients of
     all samples in the features between x and a small result. They must not mix in ``function``.
     """
+    if x.is_cuda or _traced():
+        return function(x)
     count = max(1, positions // (x.shape[2] * x.shape[3]))
-    if x.is_cuda or len(x) <= count or _traced():
+    if len(x) <= count:
         return function(x)
     parts = x.split(count)
     if hasattr(x, "rectified_from"):

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 import torch
+from mmagic.registry import MODELS
+from mmengine.config import Config
 from skimage import data
 
 from spynco_mm.apis import Colorizer
@@ -40,6 +42,18 @@ def test_the_file_gives_what_pytorch_gives(colorizer, tmp_path, suffix):
     torch.testing.assert_close(list(got), colorizer(gray), rtol=0, atol=1e-4)
 
 
+def test_a_deeper_network(tmp_path):
+    """At its lowest scale but one, a picture is large enough to go through alone."""
+    generator = dict(type="SpyncoGenerator", base_channels=2, num_blocks=1, num_down=3)
+    order = dict(type="DataPreprocessor", output_channel_order="RGB")
+    model = dict(type="SpyncoGAN", generator=generator, data_preprocessor=order)
+    meta = dict(cfg=Config(dict(model=model)).pretty_text)
+    state_dict = MODELS.build(model).state_dict()
+    torch.save(dict(meta=meta, state_dict=state_dict), tmp_path / "deep.pth")
+    colorizer = Colorizer(tmp_path / "deep.pth", device="cpu")
+    assert export_and_compare(colorizer, tmp_path / "deep.pt")["max_difference"] < 0.01
+
+
 def test_one_output_is_one_output(tiny_checkpoint, tmp_path):
     colorizer = Colorizer(tiny_checkpoint, device="cpu", output=2)
     report = export_and_compare(colorizer, tmp_path / "two.pt")
@@ -68,6 +82,16 @@ def test_a_file_that_differs_is_not_left(colorizer, tmp_path, monkeypatch):
     with pytest.raises(ExportError, match=r"gives the shape \(1, 3, 64, 63\) instead of"):
         export_and_compare(colorizer, path)
     assert not path.exists()
+
+
+def test_a_file_that_does_not_run_is_not_left(colorizer, tmp_path, monkeypatch):
+    def broken(path):
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setitem(export_module.FORMATS, ".pt", (export_module._torchscript, broken))
+    with pytest.raises(ExportError, match="was made and removed: no such operator"):
+        export_and_compare(colorizer, tmp_path / "colorizer.pt")
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_cannot_be_exported(colorizer, tiny_checkpoint, tmp_path, monkeypatch):

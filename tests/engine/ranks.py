@@ -86,6 +86,11 @@ SCENARIOS = {
     ),
     # Three backward passes of G in a step, as for large batches.
     "parted": ("spynco_cifar10", {"model.joint_pixels": 0}),
+    # The same, but where DistributedDataParallel allows but one.
+    "static graph": (
+        "spynco_cifar10",
+        {"model.joint_pixels": 0, "model_wrapper_cfg.static_graph": True},
+    ),
     "one output": ("spynco_cifar10", ONE_OUTPUT),
     # The discriminator has weights, is wrapped, and gets no gradient.
     "no GAN": ("spynco_cifar10", {"model.gan_loss": None}),

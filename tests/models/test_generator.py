@@ -197,6 +197,19 @@ def test_fast_equals_naive(winograd, kwargs, size, n):
         torch.testing.assert_close(a, b, atol=1e-10, rtol=1e-10)
 
 
+def test_programs_of_any_batch():
+    """What is recorded does not take a few samples at a time."""
+    network = build(base_channels=2, num_blocks=1, return_pyramid=False).float()
+    x = images(n=4, size=(64, 96)).float()
+    dynamic = dict(x={0: torch.export.Dim("batch")})
+    program = torch.export.export(network, (x,), dynamic_shapes=dynamic).module()
+    with torch.no_grad():
+        traced = torch.jit.trace(network, x, check_trace=False)
+    for batch in (x, x[:3]):
+        for output in (program(batch), traced(batch)):
+            torch.testing.assert_close(output, network(batch), atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("norm", ["IN", "BN", "GN"])
 @pytest.mark.parametrize("num_down", [0, 1, 2])
 def test_fast_equals_naive_for_a_few_samples_at_a_time(monkeypatch, norm, num_down):

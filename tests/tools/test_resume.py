@@ -97,6 +97,14 @@ def test_killed_and_resumed_run_equals_an_uninterrupted_one(config, uninterrupte
     assert (tmp_path / "results.json").read_text() == (uninterrupted / "results.json").read_text()
 
 
+def test_accumulated_gradients_of_the_last_iterations_count(config, tmp_path):
+    counts = {f"optim_wrapper__{n}__accumulative_counts": 4 for n in ("generator", "discriminator")}
+    runner(config, tmp_path, **counts).train()
+    for optimizer in torch.load(tmp_path / "epoch_3.pth")["optimizer"].values():
+        # 15 iterations: after 4, 8, 12 and 15.
+        assert {int(state["step"]) for state in optimizer["state"].values()} == {4}
+
+
 def test_a_checkpoint_of_weights_is_not_resumed(config, uninterrupted, tmp_path):
     (best,) = uninterrupted.glob("best_*")
     with pytest.raises(ValueError, match="holds weights only, so no run can be resumed"):
