@@ -17,6 +17,7 @@ import torch
 import torch.distributed
 from mmagic.registry import MODELS
 from mmengine.logging import HistoryBuffer
+from mmengine.model import BaseModule
 from torch import nn
 
 from spynco_mm import compat
@@ -250,6 +251,20 @@ CYCLEGAN = dict(
     reachable_domains=["a", "b"],
     related_domains=["a", "b"],
 )
+
+
+@pytest.mark.parametrize("name", ["SpyncoGenerator", "SpyncoDiscriminator", "ResnetGenerator"])
+def test_a_network_inside_a_model_that_starts_the_initialisation(name):
+    class Parent(BaseModule):
+        def __init__(self):
+            super().__init__()
+            channels = {} if "Spynco" in name else dict(in_channels=3, out_channels=3)
+            self.network = MODELS.build(dict(type=name, **channels))
+
+    parent = Parent()
+    parent.init_weights()
+    weights = next(m.weight for m in parent.modules() if isinstance(m, torch.nn.Conv2d))
+    assert abs(weights.std() / 0.02 - 1) < 0.1
 
 
 def test_cyclegan_initialises(monkeypatch):

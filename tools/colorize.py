@@ -66,7 +66,7 @@ def colorize(args: argparse.Namespace) -> int:
     """Do what the command line says; returns the number of pictures that failed."""
     if args.workers is not None and args.workers < 1:
         raise ValueError(f"--workers must be at least 1, got {args.workers}.")
-    if args.memory is not None and args.memory <= 0:
+    if args.memory is not None and not 0 < args.memory < float("inf"):
         raise ValueError(f"--memory must be positive, got {args.memory}.")
     if args.output != "all" and not args.output.isdigit():
         raise ValueError(f"--output is a number or 'all', not '{args.output}'.")

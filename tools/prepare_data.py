@@ -11,6 +11,8 @@ import argparse
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from spynco_mm.datasets.download import SOURCES, prepare_data
 from spynco_mm.datasets.images import DataError
 

@@ -132,7 +132,10 @@ class Colorizer:
         config, checkpoint = split_config_and_checkpoint(config_or_checkpoint, checkpoint)
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = torch.device(device)
+        try:
+            self.device = torch.device(device)
+        except RuntimeError as error:
+            raise ValueError(f"Colorizer: torch knows no device '{device}'; try 'cpu'.") from error
         if self.device.type == "cuda" and not torch.cuda.is_available():
             raise ValueError(f"Colorizer: there is no device '{device}'; torch sees no GPU.")
         loaded = load_colorization(checkpoint, config)

@@ -1,5 +1,6 @@
 """Checkpoints that survive a kill, continue a run exactly, and say so when they do not fit."""
 
+import inspect
 import pickle
 import random
 import re
@@ -109,12 +110,20 @@ class ExactResumeHook(Hook):
         self._loaded = None
 
     def before_run(self, runner: Runner) -> None:
-        """Refuse checkpoints in the middle of an epoch, which could not be exact."""
-        if any(isinstance(hook, CheckpointHook) and not hook.by_epoch for hook in runner.hooks):
-            raise ValueError(
-                "ExactResumeHook resumes at the start of an epoch, but the CheckpointHook of this "
-                "config has by_epoch=False; set it to True, or leave ExactResumeHook out."
-            )
+        """Refuse checkpoints in the middle of an epoch, which could not be exact, and settings that
+        mmengine would stumble over when the first one is written.
+        """
+        known = inspect.signature(runner.save_checkpoint).parameters
+        for hook in runner.hooks:
+            if not isinstance(hook, CheckpointHook):
+                continue
+            if not hook.by_epoch:
+                raise ValueError(
+                    "ExactResumeHook resumes at the start of an epoch, but the CheckpointHook of "
+                    "this config has by_epoch=False; set it to True, or leave ExactResumeHook out."
+                )
+            if unknown := sorted(set(hook.args) - set(known)):
+                raise ValueError(f"CheckpointHook does not know {', '.join(unknown)}.")
 
     def before_train(self, runner: Runner) -> None:
         """Fill the pools of a resumed run, and tell the optimizers where it is.

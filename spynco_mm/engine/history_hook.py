@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Optional, Union
 
 from mmagic.registry import HOOKS
-from mmengine.dist import master_only
+from mmengine.dist import broadcast_object_list, master_only
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from spynco_mm.evaluation.files import write_atomically
 
@@ -43,11 +43,39 @@ class HistoryHook(Hook):
     ``train_cpu_seconds``, the wall-clock and processor time of rank 0 inside training epochs until
     then, evaluations and checkpoints not counted; and ``photographs`` where a
     ``ColorizationMetric`` keeps them. A resumed run replaces what comes after its checkpoint, and
-    goes on counting from there.
+    goes on counting from there. An evaluation that was due when the checkpoint was written, and is
+    not in the file, since the run was killed in between, is made up for.
     """
+
+    def __init__(self):
+        self._looked = True
+
+    def before_train(self, runner: Runner) -> None:
+        """Look later, when all hooks are ready, whether an evaluation is missing."""
+        self._looked = False
+
+    def _make_up(self, runner: Runner) -> None:
+        """Evaluate what was loaded, if that is due and was not done."""
+        if self._looked:
+            return
+        self._looked = True
+        loop, epoch = runner.train_loop, runner.epoch
+        if epoch == 0 or runner.val_loop is None or not isinstance(loop, EpochBasedTrainLoop):
+            return
+        due = epoch % loop.val_interval == 0 or epoch == loop.max_epochs
+        done = [any(entry["epoch"] == epoch for entry in read_history(runner.work_dir))]
+        broadcast_object_list(done)  # All processes do what rank 0 finds.
+        if due and epoch >= loop.val_begin and not done[0]:
+            runner.logger.info(f"The evaluation of epoch {epoch} is missing; it is made up for.")
+            runner.val_loop.run()
+
+    def after_train(self, runner: Runner) -> None:
+        """The same for a run that was killed in its last evaluation."""
+        self._make_up(runner)
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Start the clocks."""
+        self._make_up(runner)
         self._start = time.perf_counter(), time.process_time()
 
     def after_train_epoch(self, runner: Runner) -> None:

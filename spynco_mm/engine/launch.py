@@ -113,6 +113,7 @@ def _without_gpu(cfg: Config) -> None:
     cfg.model_wrapper_cfg.device_ids = None
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group(backend="gloo")
+        compat.rest_before_fork()
 
 
 def enable_amp(cfg: Config, dtype: str) -> None:

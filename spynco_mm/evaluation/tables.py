@@ -44,16 +44,15 @@ def results_dict(metrics: dict, prefix: Optional[str] = None) -> dict[str, dict[
 
 
 def _verdict(results: dict) -> str:
-    """Whether G_1 is nearer to the real colours than the grey input, by section 5.3's scores."""
+    """Whether G_1 is nearer to the real colours than the grey input, by each score."""
     gray, best = results["gray"], results["G1"]
-    better = []
-    if best["MSE"] < gray["MSE"]:
-        better.append("MSE")
-    if best["SSIM"] > gray["SSIM"]:
-        better.append("SSIM")
+    better = ["MSE"] if best["MSE"] < gray["MSE"] else []
+    better += [name for name in ("PSNR", "SSIM") if best[name] > gray[name]]
     if not better:
         return "G_1 does not beat the grey input."
-    return f"G_1 beats the grey input in {' and '.join(better)}{' only' * (len(better) == 1)}."
+    *others, last = better
+    names = f"{', '.join(others)} and {last}" if others else last
+    return f"G_1 beats the grey input in {names}{' only' * (len(better) < 3)}."
 
 
 def _note(settings: dict) -> str:

@@ -202,6 +202,11 @@ class SpyncoGenerator(GANModule):
         return torch.tanh(self.mapping(x, 0))
 
     def _check(self, x: Tensor) -> "tuple[int, int]":
+        if not isinstance(x, Tensor):
+            raise ValueError(
+                f"{type(self).__name__} takes a tensor, got a {type(x).__name__}; where generators "
+                "follow each other, as in mmagic's CycleGAN, build it with return_pyramid=False."
+            )
         if x.ndim != 4 or x.shape[1] != self.in_channels:
             raise ValueError(
                 f"{type(self).__name__} takes N×{self.in_channels}×H×W images, got "

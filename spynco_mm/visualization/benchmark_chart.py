@@ -25,7 +25,7 @@ def benchmark_chart(cells: "list[dict[str, Any]]", parts: "tuple[str, ...]") -> 
         names = list(cell["models"])
         bottom = [0.0] * len(names)
         for part in parts:
-            heights = [max(cell["models"][name]["parts"][part], 0) for name in names]
+            heights = [_seconds(cell["models"][name], part) for name in names]
             times.bar(names, heights, bottom=bottom, label=part)
             bottom = [b + h for b, h in zip(bottom, heights)]
         for index, name in enumerate(names):
@@ -49,6 +49,12 @@ def benchmark_chart(cells: "list[dict[str, Any]]", parts: "tuple[str, ...]") -> 
     return buffer.getvalue()
 
 
+def _seconds(row: "dict[str, Any]", part: str) -> float:
+    """Of the median iteration: the shares are measured in a turn of its own."""
+    parts = {key: max(value, 0) for key, value in row["parts"].items()}
+    return row["iteration"]["median"] * parts[part] / sum(parts.values())
+
+
 def _growth(cells: "list[dict[str, Any]]", times: Axes, memory: Axes) -> None:
     """Time a pixel, and memory, against the pixels of a batch."""
     cells = sorted(cells, key=lambda cell: cell["batch"] * cell["size"] ** 2)
@@ -60,6 +66,9 @@ def _growth(cells: "list[dict[str, Any]]", times: Axes, memory: Axes) -> None:
         memory.semilogx(pixels, [row["peak_memory"] / 2**20 for row in rows], ".-")
     for axes in (times, memory):
         axes.set_ylim(bottom=0)
+        axes.set_xticks(pixels, pixels, rotation=60)
+        axes.set_xticks([], minor=True)
+    times.tick_params(axis="x", labelbottom=False)
     times.set_title("microseconds per pixel")
     times.legend(fontsize="small")
     memory.set_xlabel("pixels in a batch")

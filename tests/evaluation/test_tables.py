@@ -33,7 +33,7 @@ def test_format_table():
         "| G_2        | 700.50 |       19.70 | 0.8400 |",
         "| G_1        | 497.25 |       21.20 | 0.8700 |",
         "",
-        "G_1 beats the grey input in MSE only.",
+        "G_1 beats the grey input in MSE and PSNR only.",
     ]
     settings = dict(num_images=7, data_range=255, ssim_window="uniform", ssim_window_size=7)
     assert format_table({**results, "settings": settings}).splitlines()[-1] == (
@@ -42,16 +42,18 @@ def test_format_table():
 
 
 @pytest.mark.parametrize(
-    "mse, ssim, verdict",
+    "mse, psnr, ssim, verdict",
     [
-        (600, 0.95, "G_1 beats the grey input in MSE and SSIM."),
-        (700, 0.95, "G_1 beats the grey input in SSIM only."),
-        (617, 0.9, "G_1 does not beat the grey input."),
-        (float("nan"), float("nan"), "G_1 does not beat the grey input."),
+        (600, 21, 0.95, "G_1 beats the grey input in MSE, PSNR and SSIM."),
+        (600, 20, 0.95, "G_1 beats the grey input in MSE and SSIM only."),
+        (700, 20, 0.95, "G_1 beats the grey input in SSIM only."),
+        (617, 20.2, 0.9, "G_1 does not beat the grey input."),
+        (*[float("nan")] * 3, "G_1 does not beat the grey input."),
     ],
 )
-def test_verdict(mse, ssim, verdict):
-    table = format_table(results_dict({**FLAT, "G1/MSE": mse, "G1/SSIM": ssim}))
+def test_verdict(mse, psnr, ssim, verdict):
+    scores = {"G1/MSE": mse, "G1/PSNR": psnr, "G1/SSIM": ssim}
+    table = format_table(results_dict({**FLAT, **scores}))
     assert table.splitlines()[-1] == verdict
 
 

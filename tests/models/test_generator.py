@@ -197,6 +197,11 @@ def test_fast_equals_naive(winograd, kwargs, size, n):
         torch.testing.assert_close(a, b, atol=1e-10, rtol=1e-10)
 
 
+def test_a_pyramid_is_no_image():
+    with pytest.raises(ValueError, match=r"got a list; .* return_pyramid=False"):
+        build(num_blocks=1)(build(num_blocks=1)(images()))
+
+
 def test_programs_of_any_batch():
     """What is recorded does not take a few samples at a time."""
     network = build(base_channels=2, num_blocks=1, return_pyramid=False).float()

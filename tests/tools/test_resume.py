@@ -1,11 +1,14 @@
 """A run that is killed twice against one that is not."""
 
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
 import torch
 from runs import runner, tool, write_config
+
+from spynco_mm.engine.history_hook import read_history
 
 DATA = """
 train_dataloader = dict(batch_size=8, dataset=dict(crops_per_photo=4))  # 40 items, 5 batches
@@ -103,6 +106,24 @@ def test_accumulated_gradients_of_the_last_iterations_count(config, tmp_path):
     for optimizer in torch.load(tmp_path / "epoch_3.pth")["optimizer"].values():
         # 15 iterations: after 4, 8, 12 and 15.
         assert {int(state["step"]) for state in optimizer["state"].values()} == {4}
+
+
+@pytest.mark.parametrize("epoch", [2, 3])
+def test_an_evaluation_that_a_kill_came_before_is_made_up(config, uninterrupted, tmp_path, epoch):
+    shutil.copy(uninterrupted / f"epoch_{epoch}.pth", tmp_path)
+    lines = (uninterrupted / "history.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "history.jsonl").write_text("".join(lines[: epoch - 1]))
+    runner(config, tmp_path, resume=tmp_path / f"epoch_{epoch}.pth").train()
+    mine, other = (read_history(folder) for folder in (tmp_path, uninterrupted))
+    assert [entry["epoch"] for entry in mine] == [1, 2, 3]
+    assert [entry["metrics"] for entry in mine] == [entry["metrics"] for entry in other]
+
+
+def test_a_misspelt_checkpoint_setting_is_refused_before_training(config, tmp_path):
+    run = runner(config, tmp_path, default_hooks__checkpoint__interva=1)
+    with pytest.raises(ValueError, match="CheckpointHook does not know interva"):
+        run.train()
+    assert run.iter == 0
 
 
 def test_a_checkpoint_of_weights_is_not_resumed(config, uninterrupted, tmp_path):
