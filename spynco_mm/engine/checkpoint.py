@@ -9,7 +9,7 @@ from typing import Optional, Union
 
 import numpy as np
 import torch
-from mmagic.registry import HOOKS
+from mmagic.registry import HOOKS, MODELS
 from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook, Hook
@@ -196,6 +196,8 @@ class ExactResumeHook(Hook):
                 f"The checkpoint does not fit the model of this config: {message}; use the config "
                 "it was trained with."
             )
+        for difference in _other_settings(runner.cfg, checkpoint):
+            runner.logger.warning(f"The checkpoint fits, but was trained otherwise: {difference}.")
         if not runner._resume:
             return
         if "optimizer" not in checkpoint:
@@ -211,6 +213,27 @@ class ExactResumeHook(Hook):
     @staticmethod
     def _model(runner: Runner) -> torch.nn.Module:
         return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def _other_settings(cfg: dict, checkpoint: dict) -> "list[str]":
+    """Settings of the generator that differ from those of a checkpoint of the same weights."""
+    from spynco_mm.apis.checkpoint import parse_config  # reads, where Config would execute
+
+    text = checkpoint.get("meta", {}).get("cfg")
+    try:
+        theirs = parse_config(text)["model"]["generator"]
+        ours = cfg["model"]["generator"]
+    except (KeyError, TypeError, ValueError):  # a model of another kind, or no config that is data
+        return []
+    arguments = inspect.signature(MODELS.get(ours["type"])).parameters
+    default = {name: argument.default for name, argument in arguments.items()}
+    theirs, ours = ({**default, **settings} for settings in (theirs, ours))
+    same = {"fast", "init_cfg", "return_pyramid"}  # do not change what comes out
+    return [
+        f"its generator had {name}={theirs.get(name)}, this one has {name}={ours.get(name)}"
+        for name in sorted({*theirs, *ours} - same)
+        if theirs.get(name) != ours.get(name)
+    ]
 
 
 def describe_mismatch(model: dict, checkpoint: dict, at_most: int = 8) -> str:

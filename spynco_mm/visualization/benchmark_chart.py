@@ -66,7 +66,7 @@ def _growth(cells: "list[dict[str, Any]]", times: Axes, memory: Axes) -> None:
         memory.semilogx(pixels, [row["peak_memory"] / 2**20 for row in rows], ".-")
     for axes in (times, memory):
         axes.set_ylim(bottom=0)
-        axes.set_xticks(pixels, pixels, rotation=60)
+        axes.set_xticks(sorted(set(pixels)), sorted(set(pixels)), rotation=60)
         axes.set_xticks([], minor=True)
     times.tick_params(axis="x", labelbottom=False)
     times.set_title("microseconds per pixel")
