@@ -52,7 +52,9 @@ class SpyncoGenerator(GANModule):
         return_pyramid: Whether a plain call returns the pyramid. False makes it return the final
             output as one tensor, as mmagic's CycleGAN and Pix2Pix expect of a generator.
         fast: Whether to use the fast paths of :mod:`~spynco_mm.models.layers`. False computes
-            everything as the paper writes it. Both give the same up to rounding.
+            everything as the paper writes it, as second derivatives and activation checkpointing
+            need it, and as single blocks do that have hooks inside. Both give the same up to
+            rounding.
         init_cfg: As in :class:`~spynco_mm.models.layers.GANModule`.
 
     Raises:
