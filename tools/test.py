@@ -11,7 +11,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmengine.config import DictAction
 from mmengine.runner import Runner
 
 from spynco_mm.engine import check_checkpoint, launch
@@ -24,17 +23,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("config", help="config file")
     parser.add_argument("checkpoint", help="checkpoint file")
     parser.add_argument("--work-dir", help="folder for the results")
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=DictAction,
-        metavar="KEY=VALUE",
-        help="override settings of the config",
-    )
-    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
-    parser.add_argument(
-        "--local_rank", "--local-rank", type=int, default=0, help="set by launchers"
-    )
+    launch.add_run_arguments(parser)
     return parser.parse_args()
 
 

@@ -18,7 +18,6 @@ import c_library
 if __name__ == "__main__":
     c_library.restart(__file__)  # before the imports below, which take seconds
 
-from mmengine.config import DictAction
 from mmengine.runner import Runner
 
 from spynco_mm.engine import launch
@@ -49,17 +48,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--deterministic", action="store_true", help="deterministic kernels, possibly slower"
     )
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=DictAction,
-        metavar="KEY=VALUE",
-        help="override settings of the config, such as train_cfg.max_epochs=2",
-    )
-    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
-    parser.add_argument(
-        "--local_rank", "--local-rank", type=int, default=0, help="set by launchers"
-    )
+    launch.add_run_arguments(parser)
     return parser.parse_args()
 
 

@@ -10,11 +10,11 @@ import time
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import torch
 import torch.distributed
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
 from .. import compat
@@ -142,6 +142,45 @@ def enable_amp(cfg: Config, dtype: str) -> None:
             wrapper["loss_scale"] = "dynamic"
     if not wrappers:
         raise ValueError("--amp found no optimizer wrapper in this config.")
+
+
+class CfgOptions(DictAction):
+    """mmengine's ``--cfg-options``, which takes no spaces out of the name of a folder, and says so
+    where the value of a key is missing.
+    """
+
+    @staticmethod
+    def parse(value: str) -> Any:
+        """A number, truth value, None, text, or a list of these."""
+        text = value.strip("'\"")
+        if text.startswith(("(", "[")) or "," in text:
+            return DictAction._parse_iterable(text)
+        return DictAction._parse_int_float_bool(text)
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        """Add key=value pairs."""
+        options = dict(getattr(namespace, self.dest) or {})
+        for pair in values:
+            key, equals, value = pair.partition("=")
+            if not equals:
+                parser.error(f"{option_string} takes key=value, got '{pair}'")
+            options[key] = self.parse(value)
+        setattr(namespace, self.dest, options)
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """What every tool that runs a config takes."""
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=CfgOptions,
+        metavar="KEY=VALUE",
+        help="override settings of the config, such as train_cfg.max_epochs=2",
+    )
+    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
+    parser.add_argument(
+        "--local_rank", "--local-rank", type=int, default=0, help="set by launchers"
+    )
 
 
 def add_compile_argument(parser: argparse.ArgumentParser) -> None:

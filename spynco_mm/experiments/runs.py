@@ -106,11 +106,11 @@ class Run:
     @cached_property
     def cfg(self) -> Config:
         """The config with all options."""
-        from mmengine.config import DictAction
+        from spynco_mm.engine.launch import CfgOptions
 
         cfg = Config.fromfile(self.config)
         options = (option.split("=", 1) for option in self.identity["cfg_options"])
-        cfg.merge_from_dict({key: DictAction._parse_iterable(value) for key, value in options})
+        cfg.merge_from_dict({key: CfgOptions.parse(value) for key, value in options})
         return cfg
 
     @property

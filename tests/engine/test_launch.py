@@ -1,3 +1,4 @@
+import argparse
 import os
 import pickle
 import subprocess
@@ -56,6 +57,19 @@ def test_options_override(tmp_path):
 def test_options_that_nothing_reads(tmp_path, key, sentence):
     with pytest.raises(ValueError, match=f"--cfg-options.*{sentence}"):
         launch.load_config(DEMO, str(tmp_path), {key: 1})
+
+
+def test_options_of_the_command_line(capsys):
+    parser = argparse.ArgumentParser()
+    launch.add_run_arguments(parser)
+    options = ["a.b=1", "c=my folder/é", "d=(1, 2.5)", "e=x, y", "f=None", "g=a=b", "h=True"]
+    assert parser.parse_args(["--cfg-options", *options]).cfg_options == {
+        **{"a.b": 1, "c": "my folder/é", "d": (1, 2.5), "e": ["x", "y"]},
+        **{"f": None, "g": "a=b", "h": True},
+    }
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--cfg-options", "train_cfg.max_epochs"])
+    assert "takes key=value, got 'train_cfg.max_epochs'" in capsys.readouterr().err
 
 
 def test_broken_configs(tmp_path):
