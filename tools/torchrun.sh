@@ -30,6 +30,7 @@ run_distributed() {
     # torchrun itself, which would end with forty lines of its own below what a process had to say.
     exec "$PYTHON" -c '
 import sys
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main
 try:
@@ -37,6 +38,8 @@ try:
 except ChildFailedError as error:
     rank, failure = error.get_first_failure()
     sys.exit(f"Process {rank} ended with exit code {failure.exitcode}, so the run was stopped.")
+except SignalException as error:
+    sys.exit(f"The run was stopped by {error.sigval.name}.")
 ' --nnodes="${NNODES:-1}" \
         --nproc_per_node="$PROCESSES" "${meeting[@]}" \
         "$ROOT/tools/$script" "$@" --launcher pytorch

@@ -275,4 +275,9 @@ def one_sentence_errors():
         print("(SPYNCO_TRACEBACK=1 shows where this came from.)", file=sys.stderr, flush=True)
         # At once: waiting for other processes of the run would hide the sentence.
         os._exit(1) if torch.distributed.is_initialized() else sys.exit(1)
+    except KeyboardInterrupt:
+        sys.stdout.flush()
+        if not int(os.environ.get("RANK", 0)):
+            print("\nInterrupted; a training goes on with --resume.", file=sys.stderr, flush=True)
+        os._exit(130) if torch.distributed.is_initialized() else sys.exit(130)
     compat.leave_gloo()

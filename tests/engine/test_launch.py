@@ -282,3 +282,10 @@ def test_a_tool_ends_with_a_sentence_and_a_status():
     )
     assert run.returncode == 1
     assert "There is no config 'none.py'" in run.stderr and "Traceback" not in run.stderr
+
+
+def test_an_interruption_is_one_sentence(capsys):
+    with pytest.raises(SystemExit) as end, launch.one_sentence_errors():
+        raise KeyboardInterrupt
+    assert end.value.code == 130
+    assert capsys.readouterr().err.strip() == "Interrupted; a training goes on with --resume."
