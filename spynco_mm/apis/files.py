@@ -86,8 +86,11 @@ def plan(
         compare: Whether ``<name>.compare<suffix>`` is wanted as well.
 
     Raises:
-        DataError: Nothing is found, two results have one name, or a result would replace a source.
+        DataError: Nothing is found, two results have one name, a result would replace a source, or
+            ``out`` is a file.
     """
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{out} is no folder, so no results can be put in it; name another.")
     jobs, owners, sources = [], {}, set()
     for name in inputs:
         if Path(name).is_dir() and Path(name).resolve() == out.resolve():

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import http.client
 import os
+import shlex
 import shutil
 import tarfile
 import urllib.error
@@ -207,13 +208,20 @@ def prepare_data(name: str, root: Union[str, os.PathLike] = "data") -> Path:
     folder, archive = root / source.folder, root / source.file
     if folder.is_dir():
         return folder
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"{root} is no folder and cannot be made one ({error}); choose another --root."
+        ) from error
     if not archive.exists():
         try:
             fetch(source.url, archive)
         except (OSError, http.client.HTTPException) as error:
             raise DataError(
                 f"{source.url} cannot be fetched ({error}); fetch it on a computer with a network, "
-                f"put it at {archive} and run 'python tools/prepare_data.py {name} --root {root}'."
+                f"put it at {archive} and run 'python tools/prepare_data.py {name} --root "
+                f"{shlex.quote(str(root))}'."
             ) from error
     verify(archive, source.algorithm, source.checksum)
     # Under its own name only when it is complete, so that a folder that exists is whole.

@@ -95,6 +95,12 @@ def test_results_in_the_folder_are_no_input(album, colorizer):
         plan([str(out / "sub")], out)
 
 
+def test_results_need_a_folder(tmp_path):
+    (tmp_path / "out").touch()
+    with pytest.raises(DataError, match="out is no folder, so no results can be put in it"):
+        plan([str(tmp_path)], tmp_path / "out")
+
+
 def test_what_cannot_be_planned(album, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(DataError, match=r"a\.png and .*sub/a\.png would both be written to .*a\.p"):

@@ -177,6 +177,13 @@ def test_missing_on_the_server(offer, server, tmp_path):
     )
 
 
+def test_a_root_that_is_a_file(offer, tmp_path):
+    offer(b"")
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"file is no folder and cannot be made one .* --root"):
+        prepare_data("toy", tmp_path / "file")
+
+
 def test_no_network(offer, server, tmp_path):
     offer(b"")
     server.shutdown()
