@@ -228,7 +228,7 @@ def prepare_data(name: str, root: Union[str, os.PathLike] = "data") -> Path:
     unpacking = root / f".{source.folder}.unpacking"
     shutil.rmtree(unpacking, ignore_errors=True)
     try:
-        unpacking.mkdir(parents=True)
+        unpacking.mkdir()
         unpack(archive, unpacking)
         if not (unpacking / source.folder).is_dir():
             raise DataError(

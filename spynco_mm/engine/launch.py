@@ -150,22 +150,17 @@ class CfgOptions(DictAction):
     """
 
     @staticmethod
-    def parse(value: str) -> Any:
-        """A number, truth value, None, text, or a list of these."""
+    def _parse_iterable(value: str) -> Any:
         text = value.strip("'\"")
         if text.startswith(("(", "[")) or "," in text:
             return DictAction._parse_iterable(text)
         return DictAction._parse_int_float_bool(text)
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
-        """Add key=value pairs."""
-        options = dict(getattr(namespace, self.dest) or {})
         for pair in values:
-            key, equals, value = pair.partition("=")
-            if not equals:
+            if "=" not in pair:
                 parser.error(f"{option_string} takes key=value, got '{pair}'")
-            options[key] = self.parse(value)
-        setattr(namespace, self.dest, options)
+        super().__call__(parser, namespace, values, option_string)
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:

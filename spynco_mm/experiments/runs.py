@@ -110,7 +110,7 @@ class Run:
 
         cfg = Config.fromfile(self.config)
         options = (option.split("=", 1) for option in self.identity["cfg_options"])
-        cfg.merge_from_dict({key: CfgOptions.parse(value) for key, value in options})
+        cfg.merge_from_dict({key: CfgOptions._parse_iterable(value) for key, value in options})
         return cfg
 
     @property

@@ -222,12 +222,14 @@ def _channels_last(like: Tensor, *size: int) -> Tensor:
     return torch.empty(size, **memory)
 
 
-def conv1x1(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None, groups: int = 1) -> Tensor:
-    """A 1×1 convolution with a weight C_out×C_in; on a CPU by oneDNN.
+#: Dilation means nothing to a kernel of one tap, but without any, torch leaves a single thread's
+#: convolution to MKL, and not to oneDNN.
+_DILATION = 2
 
-    Dilation means nothing to it, but without any, torch leaves a single thread's to MKL.
-    """
-    dilation = 1 if x.is_cuda or _traced() else 2
+
+def conv1x1(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None, groups: int = 1) -> Tensor:
+    """A 1×1 convolution with a weight C_out×C_in; on a CPU by oneDNN."""
+    dilation = 1 if x.is_cuda or _traced() else _DILATION
     return F.conv2d(x, weight[..., None, None], bias, dilation=dilation, groups=groups)
 
 
@@ -258,7 +260,15 @@ def _grad_of_weight(grad: Tensor, x: Tensor) -> Tensor:
         return grad.t() @ x
     size = (grad.shape[1], x.shape[1], 1, 1)
     pixels = as_pixels(x), size, as_pixels(grad)
-    return torch.nn.grad.conv2d_weight(*pixels, dilation=2)[..., 0, 0]  # as in conv1x1
+    return torch.nn.grad.conv2d_weight(*pixels, dilation=_DILATION)[..., 0, 0]
+
+
+def _stacked(weight: Tensor, bias: Optional[Tensor]) -> "tuple[Tensor, Optional[Tensor]]":
+    """The three taps of C_out×C_in×3×1 or ×1×3 as one 1×1 convolution to 3·C_out channels, with the
+    bias, which is in every output once, beside the one in the middle.
+    """
+    taps = weight.flatten(2).permute(2, 0, 1).flatten(0, 1)  # [3·C_out, C_in]
+    return taps, None if bias is None else F.pad(bias, (len(bias), len(bias)))
 
 
 class _UpsampledConv(torch.autograd.Function):
@@ -297,9 +307,7 @@ class _UpsampledConv(torch.autograd.Function):
         """N×C_in×H×W and C_out×C_in×3×1 (dim 2) or ×1×3 (dim 3) to N×C_out×2H×W or ×H×2W."""
         ctx.save_for_backward(x, weight)
         ctx.has_bias, ctx.dim = bias is not None, dim
-        taps = weight.flatten(2).permute(2, 0, 1).flatten(0, 1)  # [3·C_out, C_in]
-        if bias is not None:
-            bias = F.pad(bias, (len(bias), len(bias)))  # with w1 x, which is in every y once
+        taps, bias = _stacked(weight, bias)
         lines = _UpsampledConv._lines(x, dim)
         size = [2 * side if i == dim else side for i, side in enumerate(x.shape)]
         result = _channels_last(x, size[0], len(weight), *size[2:])
@@ -317,7 +325,7 @@ class _UpsampledConv(torch.autograd.Function):
     @_differentiable_once
     def backward(ctx, grad: Tensor):
         x, weight = ctx.saved_tensors
-        taps = weight.flatten(2).permute(2, 0, 1).flatten(0, 1)
+        taps, _ = _stacked(weight, None)
         lines = _UpsampledConv._lines(x, ctx.dim)
         phases = _UpsampledConv._lines(grad, ctx.dim).unflatten(1, (-1, 2))
         grad_x, grad_taps = _channels_last(x, *x.shape), torch.zeros_like(taps)
@@ -341,10 +349,7 @@ def _plain_upsampled_conv(x: Tensor, conv: Conv2d, dim: int) -> Tensor:
     """:class:`_UpsampledConv` in few operations, each of all of x: y[n] = w1 x[n/2] + s[(n + 1)/2],
     rounded down.
     """
-    taps, bias = torch.cat(conv.weight.split(1, dim)), conv.added_bias  # [3·C_out, C_in, 1, 1]
-    if bias is not None:
-        bias = F.pad(bias, (len(bias), len(bias)))  # with w1 x
-    before, middle, after = F.conv2d(x, taps, bias).chunk(3, 1)
+    before, middle, after = conv1x1(x, *_stacked(conv.weight, conv.added_bias)).chunk(3, 1)
     # One longer along dim than x: 0 comes before the first of w0 x, and after the last of w2 x.
     first, last = ((0, 0, 1, 0), (0, 0, 0, 1)) if dim == 2 else ((1, 0), (0, 1))
     s = F.pad(before, first) + F.pad(after, last)
@@ -711,8 +716,9 @@ class ResidualBlock(ConvBlock):
         conv, (n, _, h, w) = self.conv, x.shape
         known = conv.kernel_size == (3, 3) and conv.padding_mode == "zeros" and conv.inert_bias
         known = known and conv.padding == conv.stride == conv.dilation == (1, 1)
+        known = known and conv.groups == 1
         pays = _by_hand(x) and n * h * w >= 16 * self.MIN_TILES
-        if known and conv.groups == 1 and pays and self._is_fast():
+        if known and pays and self._is_fast():
             return conv.finish(_WinogradConv.apply(x, conv.weight))
         return conv(x)
 

@@ -58,15 +58,16 @@ def _seconds(row: "dict[str, Any]", part: str) -> float:
 def _growth(cells: "list[dict[str, Any]]", times: Axes, memory: Axes) -> None:
     """Time a pixel, and memory, against the pixels of a batch."""
     cells = sorted(cells, key=lambda cell: cell["batch"] * cell["size"] ** 2)
+    pixels = [cell["batch"] * cell["size"] ** 2 for cell in cells]
     for name in cells[0]["models"]:
         rows = [cell["models"][name] for cell in cells]
-        pixels = [cell["batch"] * cell["size"] ** 2 for cell in cells]
-        seconds = [row["iteration"]["median"] / n for row, n in zip(rows, pixels)]
-        times.semilogx(pixels, [1e6 * x for x in seconds], ".-", label=name)
+        seconds = [row["iteration"]["median"] for row in rows]
+        times.semilogx(pixels, [1e6 * t / n for t, n in zip(seconds, pixels)], ".-", label=name)
         memory.semilogx(pixels, [row["peak_memory"] / 2**20 for row in rows], ".-")
+    ticks = sorted(set(pixels))
     for axes in (times, memory):
         axes.set_ylim(bottom=0)
-        axes.set_xticks(sorted(set(pixels)), sorted(set(pixels)), rotation=60)
+        axes.set_xticks(ticks, ticks, rotation=60)
         axes.set_xticks([], minor=True)
     times.tick_params(axis="x", labelbottom=False)
     times.set_title("microseconds per pixel")
