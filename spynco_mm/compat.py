@@ -22,7 +22,7 @@ from torch import nn
 
 #: What this release works with; one package of each group must be there.
 SUPPORTED = (
-    {"torch": ">=2.4"},
+    {"torch": ">=2.6"},
     {"mmengine": ">=0.10.4,<1"},
     {"mmcv": ">=2.0,<2.2", "mmcv-lite": ">=2.0,<2.2"},
     {"mmagic": ">=1.2,<1.3"},
@@ -117,8 +117,6 @@ def allow_mmengine_checkpoints() -> bool:
     (https://github.com/open-mmlab/mmengine/issues/1655). Exactly what these checkpoints hold is
     allowed: the buffer, its four statistics and NumPy arrays of numbers; ``weights_only`` stays on.
     """
-    if torch.__version__ < torch.torch_version.TorchVersion("2.6"):
-        return False
     from mmengine.logging import HistoryBuffer
 
     # NumPy 2 renamed the module; a checkpoint may come from either.

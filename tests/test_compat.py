@@ -53,7 +53,7 @@ def versions(monkeypatch, **installed):
 
 def test_versions_that_fit(monkeypatch):
     compat.check_versions()
-    for found in ("2.4.0", "2.9.1+cu128", "2.14.0.dev20260101"):
+    for found in ("2.6.0", "2.9.1+cu128", "2.14.0.dev20260101"):
         versions(monkeypatch, torch=found)
         compat.check_versions()
     versions(monkeypatch, mmcv=None, mmcv_lite="2.1.0")
@@ -65,7 +65,7 @@ def test_versions_that_fit(monkeypatch):
 @pytest.mark.parametrize(
     "installed, words",
     [
-        (dict(torch="2.3.1"), "needs torch>=2.4, but torch 2.3.1 is installed; pip install"),
+        (dict(torch="2.5.1"), "needs torch>=2.6, but torch 2.5.1 is installed; pip install"),
         (dict(mmagic=None), r"needs mmagic>=1.2,<1.3, but it is missing; pip install -c requi"),
         (dict(mmagic="1.3.0"), "but mmagic 1.3.0 is installed"),
         (dict(mmengine="0.10.3"), r"needs mmengine>=0.10.4,<1, but mmengine 0.10.3 is installed"),
@@ -167,12 +167,6 @@ def test_missing_or_broken_operators_are_replaced(mmcv_folder, broken):
 # ------------------------------------------------------------------ allow_mmengine_checkpoints
 
 
-needs_weights_only = pytest.mark.skipif(
-    torch.__version__ < torch.torch_version.TorchVersion("2.6"),
-    reason="torch.load takes everything by default",
-)
-
-
 @pytest.fixture
 def nothing_allowed():
     before = torch.serialization.get_safe_globals()
@@ -197,7 +191,6 @@ def save(thing):
     return io.BytesIO(file.getvalue())
 
 
-@needs_weights_only
 def test_mmengine_checkpoint(nothing_allowed):
     with pytest.raises(pickle.UnpicklingError, match="HistoryBuffer"):
         torch.load(save(log_history()), weights_only=True)
@@ -218,7 +211,6 @@ class Evil:
         return self.call
 
 
-@needs_weights_only
 @pytest.mark.parametrize(
     "thing",
     [

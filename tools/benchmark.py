@@ -21,7 +21,8 @@ import c_library
 import torch
 
 from spynco_mm.engine import benchmark, launch
-from spynco_mm.evaluation import write_atomically
+from spynco_mm.utils.console import one_sentence_errors
+from spynco_mm.utils.files import write_atomically
 from spynco_mm.visualization import benchmark_chart
 
 
@@ -69,7 +70,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    with launch.one_sentence_errors():
+    with one_sentence_errors():
         if args.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("--device cuda needs a GPU, and torch sees none; use --device cpu.")
         if args.precision != "float32" and args.device == "cpu":

@@ -15,10 +15,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from spynco_mm.apis import Colorizer
-from spynco_mm.apis.files import colorize_files, plan
+from spynco_mm.apis.jobs import colorize_files, plan
 from spynco_mm.apis.pictures import OUTPUT_SUFFIXES
 from spynco_mm.apis.sheet import ContactSheet
-from spynco_mm.engine import launch
+from spynco_mm.utils.console import one_sentence_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -109,5 +109,5 @@ def colorize(args: argparse.Namespace) -> int:
 
 if __name__ == "__main__":
     arguments = parse_args()
-    with launch.one_sentence_errors():
+    with one_sentence_errors():
         sys.exit(bool(colorize(arguments)))

@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from spynco_mm.apis import Colorizer
-from spynco_mm.engine import launch
+from spynco_mm.utils.console import one_sentence_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -48,7 +48,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    with launch.one_sentence_errors():
+    with one_sentence_errors():
         if importlib.util.find_spec("gradio") is None:
             raise ValueError("The page needs gradio; pip install -e '.[demo]'.")
         from spynco_mm.apis.demo import launch_demo

@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from spynco_mm.apis import Colorizer
 from spynco_mm.apis.export import export_and_compare, format_comparison
-from spynco_mm.engine import launch
-from spynco_mm.evaluation import write_atomically
+from spynco_mm.utils.console import one_sentence_errors
+from spynco_mm.utils.files import write_atomically
 
 
 def parse_args() -> argparse.Namespace:
@@ -34,7 +34,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    with launch.one_sentence_errors():
+    with one_sentence_errors():
         if args.output != "all" and not args.output.isdigit():
             raise ValueError(f"--output is a number or 'all', not '{args.output}'.")
         colorizer = Colorizer(

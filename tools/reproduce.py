@@ -15,8 +15,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from spynco_mm.engine import launch
 from spynco_mm.experiments import TARGETS, Study, reproduce
+from spynco_mm.utils.console import one_sentence_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -55,7 +55,7 @@ def main() -> None:
     args = parse_args()
     # As Ctrl-C: ends the trainings too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    with launch.one_sentence_errors():
+    with one_sentence_errors():
         study = Study(
             data=args.data,
             preset=args.preset,

@@ -13,7 +13,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mmengine.runner import Runner
 
-from spynco_mm.engine import check_checkpoint, launch
+from spynco_mm.engine import launch
+from spynco_mm.utils.checkpoint import check_checkpoint
+from spynco_mm.utils.console import add_run_arguments, one_sentence_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -23,14 +25,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("config", help="config file")
     parser.add_argument("checkpoint", help="checkpoint file")
     parser.add_argument("--work-dir", help="folder for the results")
-    launch.add_run_arguments(parser)
+    add_run_arguments(parser)
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    with launch.one_sentence_errors():
+    with one_sentence_errors():
         check_checkpoint(args.checkpoint)
         cfg = launch.load_config(args.config, args.work_dir, args.cfg_options, args.launcher)
         cfg.load_from = args.checkpoint

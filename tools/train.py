@@ -21,6 +21,7 @@ if __name__ == "__main__":
 from mmengine.runner import Runner
 
 from spynco_mm.engine import launch
+from spynco_mm.utils.console import add_run_arguments, one_sentence_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -48,14 +49,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--deterministic", action="store_true", help="deterministic kernels, possibly slower"
     )
-    launch.add_run_arguments(parser)
+    add_run_arguments(parser)
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    with launch.one_sentence_errors():
+    with one_sentence_errors():
         cfg = launch.load_config(args.config, args.work_dir, args.cfg_options, args.launcher)
         if args.amp:
             launch.enable_amp(cfg, args.amp)

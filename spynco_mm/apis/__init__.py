@@ -1,6 +1,7 @@
-from .checkpoint import CheckpointError, parse_config, read_checkpoint
+from spynco_mm.utils.checkpoint import CheckpointError, parse_config, read_checkpoint
+
 from .colorizer import Colorizer
-from .files import Job, Report, colorize_files, plan
+from .jobs import Job, Report, colorize_files, plan
 from .pictures import Picture, encode_picture, read_picture
 from .tiled import tiled_pyramid
 

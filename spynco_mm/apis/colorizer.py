@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from spynco_mm.datasets.images import DataError
 from spynco_mm.models import ExactConsistency, HandcraftedTranslation
 
-from .checkpoint import PathLike, load_colorization, split_config_and_checkpoint
+from .loading import PathLike, load_colorization, split_config_and_checkpoint
 from .pictures import Picture, grey_if_grey, picture_of, read_picture
 from .tiled import can_tile, tiled_pyramid
 
@@ -120,13 +120,13 @@ class Colorizer:
 
     def __init__(
         self,
-        config_or_checkpoint: Union[PathLike, Config],
-        checkpoint: Optional[PathLike] = None,
+        config_or_checkpoint: PathLike | Config,
+        checkpoint: PathLike | None = None,
         *,
-        device: Union[str, torch.device, None] = None,
-        output: Union[int, str] = 1,
-        working_size: Optional[int] = None,
-        memory: Optional[int] = None,
+        device: str | torch.device | None = None,
+        output: int | str = 1,
+        working_size: int | None = None,
+        memory: int | None = None,
         batch_size: int = 8,
     ):
         config, checkpoint = split_config_and_checkpoint(config_or_checkpoint, checkpoint)
@@ -260,7 +260,7 @@ class Colorizer:
         return gray.numpy(), np.dtype(np.float32)
 
     @staticmethod
-    def _wrap(image: Any, picture: Optional[Picture], output: np.ndarray) -> Any:
+    def _wrap(image: Any, picture: Picture | None, output: np.ndarray) -> Any:
         """A result, as the kind of the picture it was made from."""
         if isinstance(image, Tensor):
             result = torch.from_numpy(output).permute(2, 0, 1).contiguous()

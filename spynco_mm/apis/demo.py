@@ -17,7 +17,7 @@ from spynco_mm.datasets.images import FORMATS, DataError
 from spynco_mm.visualization.pyramid_grid import SUBSCRIPTS
 
 from .colorizer import Colorizer, to_gray
-from .files import side_by_side
+from .jobs import side_by_side
 from .pictures import encode_picture, output_suffix, read_picture
 
 # Before the import: gradio reports starts and looks for newer versions otherwise.

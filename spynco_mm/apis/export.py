@@ -4,9 +4,8 @@ import copy
 import importlib.util
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Callable
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from spynco_mm.datasets.images import read_image
 from spynco_mm.datasets.photographs import photograph_path
-from spynco_mm.evaluation import write_atomically
+from spynco_mm.utils.files import write_atomically
 
 from .colorizer import Colorizer, run_generator
 

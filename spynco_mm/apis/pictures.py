@@ -6,7 +6,7 @@ import struct
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Optional, Union
+from typing import Union
 
 import cv2
 import numpy as np
@@ -39,7 +39,7 @@ class Picture:
     """
 
     pixels: np.ndarray
-    alpha: Optional[np.ndarray] = None
+    alpha: np.ndarray | None = None
     metadata: dict = field(default_factory=dict)
     note: str = ""
 
@@ -117,7 +117,7 @@ def _metadata(image: Image.Image) -> dict:
     return metadata
 
 
-def picture_of(image: Image.Image, path: Optional[PathLike] = None) -> Picture:
+def picture_of(image: Image.Image, path: PathLike | None = None) -> Picture:
     """The picture of a Pillow image, decoded.
 
     Args:

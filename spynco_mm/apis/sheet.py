@@ -12,10 +12,10 @@ import numpy as np
 from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
 
-from spynco_mm.evaluation import write_atomically
+from spynco_mm.utils.files import write_atomically
 from spynco_mm.visualization import save_png
 
-from .files import Job, Report
+from .jobs import Job, Report
 
 THUMBNAIL = 160
 #: A PNG with more rows would be refused by many viewers.

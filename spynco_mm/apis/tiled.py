@@ -11,8 +11,7 @@ twice the arithmetic of an untiled pass.
 """
 
 import copy
-from collections.abc import Iterator, Sequence
-from typing import Callable, Optional
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +56,7 @@ class _Statistics:
         return self.square / self.count
 
 
-def _normalizer(norm: nn.Module, statistics: Optional[_Statistics]) -> Callable[[Tensor], Tensor]:
+def _normalizer(norm: nn.Module, statistics: _Statistics | None) -> Callable[[Tensor], Tensor]:
     """The norm as a function of tiles."""
     if statistics is None:
         return norm
@@ -224,7 +223,7 @@ def tiled_pyramid(
     write: Callable[[int, Box, Tensor], None],
     outputs: Sequence[int] = (1,),
     tile: int = 256,
-    device: Optional[torch.device] = None,
+    device: torch.device | None = None,
 ) -> None:
     """The outputs of ``generator(image)`` in evaluation mode, in a fraction of its memory.
 

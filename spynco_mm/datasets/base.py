@@ -1,7 +1,6 @@
 """What all colorization data sets share: unpaired in training, paired in testing, reproducible."""
 
-from collections.abc import Sequence
-from typing import Callable, Optional, Union
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from mmengine.dataset import BaseDataset
@@ -44,11 +43,11 @@ class ColorizationDataset(BaseDataset):
     def __init__(
         self,
         data_root: str = "",
-        pipeline: Sequence[Union[dict, Callable]] = (),
+        pipeline: Sequence[dict | Callable] = (),
         test_mode: bool = False,
-        split: Optional[str] = None,
-        metainfo: Optional[dict] = None,
-        indices: Union[int, Sequence[int], None] = None,
+        split: str | None = None,
+        metainfo: dict | None = None,
+        indices: int | Sequence[int] | None = None,
         lazy_init: bool = False,
     ):
         self.split = split or ("test" if test_mode else "train")
@@ -97,7 +96,7 @@ class ColorizationDataset(BaseDataset):
         """The item after the pipeline."""
         return self.pipeline(self.item(index))
 
-    def __getitem__(self, index: Union[int, tuple[int, int]]) -> dict:
+    def __getitem__(self, index: int | tuple[int, int]) -> dict:
         if not isinstance(index, tuple):
             return super().__getitem__(index)
         index, seed = index

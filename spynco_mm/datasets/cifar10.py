@@ -1,9 +1,9 @@
 """CIFAR-10, in its own file format."""
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Callable, Optional, Union
+from typing import Any
 
 import numpy as np
 from mmagic.registry import DATASETS
@@ -74,12 +74,12 @@ class CIFAR10Colorization(ColorizationDataset):
         self,
         data_root: str = "data",
         download: bool = True,
-        pipeline: Sequence[Union[dict, Callable]] = (),
+        pipeline: Sequence[dict | Callable] = (),
         test_mode: bool = False,
         **kwargs,
     ):
         self.download = download
-        self.pictures: Optional[np.ndarray] = None  # [N, 32, 32, 3]
+        self.pictures: np.ndarray | None = None  # [N, 32, 32, 3]
         super().__init__(data_root=data_root, pipeline=pipeline, test_mode=test_mode, **kwargs)
 
     def load_data_list(self) -> list[dict]:

@@ -11,10 +11,10 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Callable, Optional, Union
+from typing import IO
 
 from mmengine.dist import all_gather_object, get_rank
 from torchvision.datasets import CIFAR10
@@ -142,14 +142,14 @@ def verify(file: Path, algorithm: str, checksum: str) -> None:
 _DAMAGED = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError)
 
 
-def _zip_members(archive: Path) -> "Iterator[tuple[str, Optional[IO[bytes]]]]":
+def _zip_members(archive: Path) -> "Iterator[tuple[str, IO[bytes] | None]]":
     """Name and content of each member, None for a folder."""
     with zipfile.ZipFile(archive) as file:
         for member in file.infolist():
             yield member.filename, None if member.is_dir() else file.open(member)
 
 
-def _tar_members(archive: Path) -> "Iterator[tuple[str, Optional[IO[bytes]]]]":
+def _tar_members(archive: Path) -> "Iterator[tuple[str, IO[bytes] | None]]":
     """Name and content of each member, None for a folder."""
     with tarfile.open(archive, "r:gz") as file:
         for member in file:
@@ -189,7 +189,7 @@ def unpack(archive: Path, root: Path) -> None:
         ) from error
 
 
-def prepare_data(name: str, root: Union[str, os.PathLike] = "data") -> Path:
+def prepare_data(name: str, root: str | os.PathLike = "data") -> Path:
     """Make sure that a data set lies in ``root``: fetch, verify and unpack what is missing.
 
     An archive that lies in ``root`` already is used. Data that are there are not touched.

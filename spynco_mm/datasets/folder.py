@@ -4,10 +4,9 @@ import json
 import os
 import random
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Callable, Optional, Union
 
 import numpy as np
 from mmagic.registry import DATASETS
@@ -117,16 +116,16 @@ class FolderColorization(ColorizationDataset):
     def __init__(
         self,
         data_root: str = "",
-        color_dir: Union[str, dict[str, str]] = "",
-        gray_dir: Union[str, dict[str, str], None] = None,
+        color_dir: str | dict[str, str] = "",
+        gray_dir: str | dict[str, str] | None = None,
         class_folders: bool = False,
-        train_fraction: Optional[float] = None,
+        train_fraction: float | None = None,
         split_seed: int = 0,
-        split_file: Optional[str] = None,
-        size: Optional[int] = None,
+        split_file: str | None = None,
+        size: int | None = None,
         min_size: int = 16,
         cache_mb: float = 2048,
-        pipeline: Sequence[Union[dict, Callable]] = (),
+        pipeline: Sequence[dict | Callable] = (),
         test_mode: bool = False,
         **kwargs,
     ):
@@ -152,7 +151,7 @@ class FolderColorization(ColorizationDataset):
         self.min_size = min_size
         self.cache_mb = cache_mb
         self.color_paths: list[str] = []
-        self.cache: Optional[dict[str, np.ndarray]] = None
+        self.cache: dict[str, np.ndarray] | None = None
         super().__init__(data_root=data_root, pipeline=pipeline, test_mode=test_mode, **kwargs)
 
     def load_data_list(self) -> list[dict]:
@@ -172,7 +171,7 @@ class FolderColorization(ColorizationDataset):
             for path in paths
         ]
 
-    def _folder(self, choice: Union[str, dict[str, str]]) -> Path:
+    def _folder(self, choice: str | dict[str, str]) -> Path:
         """A folder, of this split if there is one per split."""
         if isinstance(choice, dict):
             if self.split not in choice:
@@ -225,7 +224,7 @@ class FolderColorization(ColorizationDataset):
     def _decode_all(self, paths: list[str]) -> None:
         """Look at every picture, and keep them all if they fit into ``cache_mb``."""
 
-        def attempt(path: str) -> Union[np.ndarray, DataError]:
+        def attempt(path: str) -> np.ndarray | DataError:
             try:
                 return self._decode(path)
             except DataError as error:
@@ -290,8 +289,8 @@ class UCMercedColorization(FolderColorization):
         self,
         data_root: str = "data/UCMerced_LandUse",
         train_fraction: float = 0.8,
-        size: Optional[int] = 256,
-        pipeline: Sequence[Union[dict, Callable]] = (),
+        size: int | None = 256,
+        pipeline: Sequence[dict | Callable] = (),
         test_mode: bool = False,
         **kwargs,
     ):

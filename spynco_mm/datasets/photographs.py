@@ -1,9 +1,8 @@
 """Real photographs that every installation has: those inside scikit-image and scikit-learn."""
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Callable, Optional, Union
 
 import numpy as np
 from mmagic.registry import DATASETS
@@ -77,13 +76,13 @@ class EmbeddedPhotographs(ColorizationDataset):
 
     def __init__(
         self,
-        photos: Optional[Sequence[str]] = None,
+        photos: Sequence[str] | None = None,
         crop_size: int = 32,
         crops_per_photo: int = 100,
-        short_side: Optional[int] = 192,
+        short_side: int | None = 192,
         test_fraction: float = 0.25,
         gap: int = 8,
-        pipeline: Sequence[Union[dict, Callable]] = (),
+        pipeline: Sequence[dict | Callable] = (),
         test_mode: bool = False,
         **kwargs,
     ):

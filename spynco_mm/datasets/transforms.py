@@ -1,7 +1,6 @@
 """Transforms that mmagic lacks; flips, crops and packing are mmagic's own."""
 
 from collections.abc import Sequence
-from typing import Union
 
 import numpy as np
 import torch
@@ -32,7 +31,7 @@ class HandcraftedTranslationTransform(BaseTransform):
     def __init__(
         self,
         keys: Sequence[str] = ("img_gray",),
-        weights: Union[str, Sequence] = "bt601",
+        weights: str | Sequence = "bt601",
         replicate: int = 3,
     ):
         self.keys = (keys,) if isinstance(keys, str) else tuple(keys)

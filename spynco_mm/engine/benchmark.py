@@ -13,12 +13,11 @@ import time
 import traceback
 import warnings
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Callable, Optional
 
 import torch
 from mmengine.config import Config
@@ -76,7 +75,7 @@ class Cell:
     device: str = "cpu"
     precision: str = "float32"
     threads: int = 2
-    compile: Optional[str] = None  # mode of torch.compile
+    compile: str | None = None  # mode of torch.compile
 
     def __str__(self) -> str:
         return f"{self.size}×{self.size}, batch {self.batch}"
@@ -139,7 +138,7 @@ class _TurnHook(Hook):
         self.connection = connection
         self.cell = cell
         self.left = 0
-        self.parts: Optional[dict] = None
+        self.parts: dict | None = None
 
     def _now(self) -> float:
         if self.cell.device == "cuda":

@@ -3,21 +3,20 @@
 import json
 import time
 from pathlib import Path
-from typing import Optional, Union
 
 from mmagic.registry import HOOKS
 from mmengine.dist import broadcast_object_list, master_only
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from spynco_mm.evaluation.files import write_atomically
+from spynco_mm.utils.files import write_atomically
 
 from .report_hook import metrics_of
 
 FILE = "history.jsonl"
 
 
-def read_history(work_dir: Union[str, Path]) -> "list[dict]":
+def read_history(work_dir: str | Path) -> "list[dict]":
     """The evaluations of a run in the order of their epochs; empty if there is none yet.
 
     Args:
@@ -86,7 +85,7 @@ class HistoryHook(Hook):
             runner.message_hub.update_info(name, spent + end - start)
 
     @master_only
-    def after_val_epoch(self, runner: Runner, metrics: Optional[dict] = None) -> None:
+    def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         """Add the line."""
         info = runner.message_hub.runtime_info
         line = dict(

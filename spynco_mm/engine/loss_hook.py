@@ -1,7 +1,6 @@
 """Losses that stay on the device until they are printed, and that must stay finite."""
 
 import math
-from typing import Optional
 
 import torch
 from mmagic.registry import HOOKS
@@ -9,7 +8,7 @@ from mmengine.dist import all_gather_object
 from mmengine.hooks import CheckpointHook, Hook, LoggerHook
 from mmengine.runner import Runner
 
-from .checkpoint import latest_checkpoint
+from spynco_mm.utils.checkpoint import latest_checkpoint
 
 
 @HOOKS.register_module()
@@ -44,7 +43,7 @@ class LossHook(Hook):
         ]
 
     def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch=None, outputs: Optional[dict] = None
+        self, runner: Runner, batch_idx: int, data_batch=None, outputs: dict | None = None
     ) -> None:
         """Keep the tensors of ``outputs``; flush before anyone needs them."""
         scalars = {

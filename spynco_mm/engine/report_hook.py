@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional
 
 from mmagic.registry import HOOKS
 from mmagic.visualization import VisBackend
@@ -105,11 +104,11 @@ class ColorizationReportHook(Hook):
 
     # ------------------------------------------------------------------ the report
 
-    def after_val_epoch(self, runner: Runner, metrics: Optional[dict] = None) -> None:
+    def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         """Report a validation."""
         self._report(runner, "val", self._metric(runner.val_loop), metrics)
 
-    def after_test_epoch(self, runner: Runner, metrics: Optional[dict] = None) -> None:
+    def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         """Report a test."""
         self._report(runner, "test", self._metric(runner.test_loop), metrics)
 

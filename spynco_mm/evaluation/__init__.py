@@ -1,7 +1,6 @@
 from .colorization_metric import ColorizationMetric, read_images
 from .colorized_set import ColorizedSetWriter
 from .domain_accuracy import DomainAccuracy
-from .files import write_atomically
 from .functional import mse, psnr, ssim
 from .tables import format_table, results_dict, save_results
 
@@ -16,5 +15,4 @@ __all__ = [
     "results_dict",
     "save_results",
     "ssim",
-    "write_atomically",
 ]

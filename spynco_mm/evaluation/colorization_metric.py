@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, Optional, Union
+from typing import Any
 
 import torch
 from mmagic.evaluation.metrics.base_sample_wise_metric import BaseSampleWiseMetric
@@ -18,7 +18,7 @@ SCORES = ("MSE", "PSNR", "SSIM")
 
 
 def read_images(
-    sample: Union[dict, DataSample],
+    sample: dict | DataSample,
     fake_key: str = "fake_color",
     gt_key: str = "img_color",
     gray_key: str = "img_gray",
@@ -103,7 +103,7 @@ class ColorizationMetric(BaseSampleWiseMetric):
         window: str = "uniform",
         per_photograph: bool = False,
         collect_device: str = "cpu",
-        prefix: Optional[str] = None,
+        prefix: str | None = None,
     ) -> None:
         if window not in functional.WINDOW_SIZES:
             raise ValueError(
@@ -212,7 +212,7 @@ class ColorizationMetric(BaseSampleWiseMetric):
             for score, value in zip(SCORES, row)
         }
 
-    def evaluate(self, size: Optional[int] = None) -> dict:
+    def evaluate(self, size: int | None = None) -> dict:
         """Collect the scores of all processes and average them.
 
         Args:

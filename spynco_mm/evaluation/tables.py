@@ -4,10 +4,11 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any
+
+from spynco_mm.utils.files import write_atomically
 
 from .colorization_metric import SCORES
-from .files import write_atomically
 
 
 def _output_names(rows: dict) -> list[str]:
@@ -15,7 +16,7 @@ def _output_names(rows: dict) -> list[str]:
     return sorted((name for name in rows if re.fullmatch(r"G\d+", name)), key=lambda n: int(n[1:]))
 
 
-def results_dict(metrics: dict, prefix: Optional[str] = None) -> dict[str, dict[str, float]]:
+def results_dict(metrics: dict, prefix: str | None = None) -> dict[str, dict[str, float]]:
     """Rows from flat names.
 
     Args:
@@ -103,7 +104,7 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def save_results(results: dict, path: Union[str, Path]) -> None:
+def save_results(results: dict, path: str | Path) -> None:
     """Write results as strict JSON, whole or not at all.
 
     Args:

@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from spynco_mm.datasets import DataError
-from spynco_mm.evaluation import write_atomically
+from spynco_mm.utils.files import write_atomically
 from spynco_mm.visualization import chord_diagram
 from spynco_mm.visualization.chord import top_quarter
 

@@ -5,11 +5,10 @@ import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional
 
 from matplotlib.figure import Figure
 
-from spynco_mm.evaluation import write_atomically
+from spynco_mm.utils.files import write_atomically
 
 #: Table 1 of the paper: MSE and SSIM (%) of G_1 with losses on G_1 only, and on all outputs.
 TABLE1 = {
@@ -74,7 +73,7 @@ def markdown(rows: "list[list[str]]") -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in [rows[0], rule, *rows[1:]]) + "\n"
 
 
-def save(folder: Path, name: str, result: dict, text: str, figure: Optional[Figure] = None) -> None:
+def save(folder: Path, name: str, result: dict, text: str, figure: Figure | None = None) -> None:
     """Write ``<name>.json`` and ``.md`` and, with a figure, ``.png`` and ``.svg``."""
     content = json.dumps(result, indent=2, ensure_ascii=False)
     write_atomically(folder / f"{name}.json", (content + "\n").encode())

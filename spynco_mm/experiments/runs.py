@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Optional
+from typing import IO
 
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
@@ -21,7 +21,7 @@ from spynco_mm.datasets import DataError
 from spynco_mm.datasets.images import IMAGE_SUFFIXES
 from spynco_mm.engine import read_history
 from spynco_mm.engine.launch import ROOT
-from spynco_mm.evaluation import write_atomically
+from spynco_mm.utils.files import write_atomically
 
 DATASETS = ("cifar10", "ucmerced", "cezanne", "landscape", "demo")
 
@@ -87,7 +87,7 @@ class Run:
     folder: Path
     gpus: int = 1
     user_options: Sequence[str] = ()
-    _process: Optional[subprocess.Popen] = field(default=None, init=False, repr=False)
+    _process: subprocess.Popen | None = field(default=None, init=False, repr=False)
     _stopped: bool = field(default=False, init=False, repr=False)
 
     @property
@@ -106,7 +106,7 @@ class Run:
     @cached_property
     def cfg(self) -> Config:
         """The config with all options."""
-        from spynco_mm.engine.launch import CfgOptions
+        from spynco_mm.utils.console import CfgOptions
 
         cfg = Config.fromfile(self.config)
         options = (option.split("=", 1) for option in self.identity["cfg_options"])
@@ -151,7 +151,7 @@ class Run:
             )
         return file
 
-    def resume_point(self) -> Optional[Path]:
+    def resume_point(self) -> Path | None:
         """The newest checkpoint up to which no evaluation is missing.
 
         A run that is killed while it evaluates has a checkpoint of that epoch but no scores, and
@@ -262,8 +262,8 @@ class Study:
     gpus: int = 1
     jobs: int = 1
     seeds: Sequence[int] = (0,)
-    epochs: Optional[int] = None
-    classifier_epochs: Optional[int] = None
+    epochs: int | None = None
+    classifier_epochs: int | None = None
     cfg_options: Sequence[str] = ()
     work_dir: Path = Path("work_dirs/reproduce")
     _counts: dict = field(default_factory=dict, init=False, repr=False)
@@ -400,6 +400,6 @@ class Study:
             tuple(self.cfg_options),
         )
 
-    def runs(self, variants: Sequence[str], seeds: Optional[Sequence[int]] = None) -> "list[Run]":
+    def runs(self, variants: Sequence[str], seeds: Sequence[int] | None = None) -> "list[Run]":
         """Trainings of this study, seed by seed."""
         return [self.run(v, seed) for seed in (seeds or self.seeds) for v in variants]

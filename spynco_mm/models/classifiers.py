@@ -1,7 +1,5 @@
 """The classifiers of the cross-domain study (sections 5.3 and 6.2.3)."""
 
-from typing import Optional, Union
-
 import torch
 import torch.nn.functional as F
 import torchvision
@@ -47,7 +45,7 @@ class ImageClassifier(BaseModel):
         network: str,
         num_classes: int,
         image_size: int = 256,
-        data_preprocessor: Optional[dict] = None,
+        data_preprocessor: dict | None = None,
     ):
         super().__init__(data_preprocessor or dict(type="DataPreprocessor"))
         if network not in NETWORKS:
@@ -65,9 +63,9 @@ class ImageClassifier(BaseModel):
     def forward(
         self,
         inputs: Tensor,
-        data_samples: "Optional[list[DataSample]]" = None,
+        data_samples: "list[DataSample] | None" = None,
         mode: str = "tensor",
-    ) -> "Union[Tensor, dict, list[DataSample]]":
+    ) -> "Tensor | dict | list[DataSample]":
         """Classify N×3×H×W images in [-1, 1].
 
         Args:

@@ -1,7 +1,6 @@
 """SpyncoGan's discriminator (Figure 4b)."""
 
 from collections.abc import Sequence
-from typing import Optional
 
 from mmagic.registry import MODELS
 from torch import Tensor, nn
@@ -34,10 +33,10 @@ class SpyncoDiscriminator(GANModule):
         channels: Sequence[int] = (64, 128, 256, 512),
         strides: Sequence[int] = (2, 2, 2, 1),
         kernel_size: int = 4,
-        norm_cfg: Optional[dict] = dict(type="IN", affine=True),
+        norm_cfg: dict | None = dict(type="IN", affine=True),
         negative_slope: float = 0.2,
         fast: bool = True,
-        init_cfg: Optional[dict] = None,
+        init_cfg: dict | None = None,
     ):
         super().__init__(init_cfg)
         if len(channels) != len(strides) or not channels:

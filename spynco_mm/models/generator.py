@@ -1,7 +1,5 @@
 """SpyncoGan's generator: an encoder-decoder whose decoder answers at every scale (Figure 4a)."""
 
-from typing import Optional, Union
-
 import torch
 import torch.nn.functional as F
 from mmagic.registry import MODELS
@@ -74,13 +72,13 @@ class SpyncoGenerator(GANModule):
         residual_kernel: int = 3,
         up_kernel: int = 3,
         mapping_kernel: int = 5,
-        norm_cfg: Optional[dict] = dict(type="IN"),
+        norm_cfg: dict | None = dict(type="IN"),
         padding_mode: str = "zeros",
         upsample_mode: str = "nearest",
-        consistency: Optional[dict] = None,
+        consistency: dict | None = None,
         return_pyramid: bool = True,
         fast: bool = True,
-        init_cfg: Optional[dict] = None,
+        init_cfg: dict | None = None,
     ):
         super().__init__(init_cfg)
         kernels = dict(
@@ -157,7 +155,7 @@ class SpyncoGenerator(GANModule):
         """Filters before the first and after each upsampling: constant, for one shared mapping."""
         return [width] * (num_up + 1)
 
-    def forward(self, x: Tensor, num_outputs: Optional[int] = None) -> Union[list[Tensor], Tensor]:
+    def forward(self, x: Tensor, num_outputs: int | None = None) -> list[Tensor] | Tensor:
         """Colorize a batch (Eq. 3).
 
         Args:

@@ -14,7 +14,6 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Optional
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +31,7 @@ class GANModule(BaseModule):
             ``dict(type="Pretrained", checkpoint=...)``. None means normal, 0.02.
     """
 
-    def __init__(self, init_cfg: Optional[dict] = None):
+    def __init__(self, init_cfg: dict | None = None):
         super().__init__(init_cfg=init_cfg or dict(type="normal", gain=0.02))
         # Not mmagic's "orthogonal": it fails on convolutions without bias.
         if self.init_cfg.get("type") not in ("normal", "xavier", "kaiming", "Pretrained"):
@@ -115,7 +114,7 @@ class Conv2d(nn.Conv2d):
     inert_bias = False
 
     @property
-    def added_bias(self) -> Optional[Tensor]:
+    def added_bias(self) -> Tensor | None:
         """The bias, unless it is inert."""
         return None if self.inert_bias else self.bias
 
@@ -155,7 +154,7 @@ class SeparableConv(nn.Sequential):
         out_channels: int,
         kernel_size: int,
         stride: int = 1,
-        padding: Optional[int] = None,
+        padding: int | None = None,
         first_bias: bool = True,
         padding_mode: str = "zeros",
         fast: bool = True,
@@ -227,7 +226,7 @@ def _channels_last(like: Tensor, *size: int) -> Tensor:
 _DILATION = 2
 
 
-def conv1x1(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None, groups: int = 1) -> Tensor:
+def conv1x1(x: Tensor, weight: Tensor, bias: Tensor | None = None, groups: int = 1) -> Tensor:
     """A 1×1 convolution with a weight C_out×C_in; on a CPU by oneDNN."""
     dilation = 1 if x.is_cuda or _traced() else _DILATION
     return F.conv2d(x, weight[..., None, None], bias, dilation=dilation, groups=groups)
@@ -247,7 +246,7 @@ def as_pixels(rows: Tensor) -> Tensor:
     return rows.view(1, len(rows), 1, -1).permute(0, 3, 1, 2)
 
 
-def _linear(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None) -> Tensor:
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``F.linear`` of M×C_in and C_out×C_in, by the faster of torch's libraries."""
     if not _convolve_rows(x):
         return F.linear(x, weight, bias)
@@ -263,7 +262,7 @@ def _grad_of_weight(grad: Tensor, x: Tensor) -> Tensor:
     return torch.nn.grad.conv2d_weight(*pixels, dilation=_DILATION)[..., 0, 0]
 
 
-def _stacked(weight: Tensor, bias: Optional[Tensor]) -> "tuple[Tensor, Optional[Tensor]]":
+def _stacked(weight: Tensor, bias: Tensor | None) -> "tuple[Tensor, Tensor | None]":
     """The three taps of C_out×C_in×3×1 or ×1×3 as one 1×1 convolution to 3·C_out channels, with the
     bias, which is in every output once, beside the one in the middle.
     """
@@ -303,7 +302,7 @@ class _UpsampledConv(torch.autograd.Function):
         return zip(*(part.split(count) for part in lines))
 
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Optional[Tensor], dim: int) -> Tensor:
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None, dim: int) -> Tensor:
         """N×C_in×H×W and C_out×C_in×3×1 (dim 2) or ×1×3 (dim 3) to N×C_out×2H×W or ×H×2W."""
         ctx.save_for_backward(x, weight)
         ctx.has_bias, ctx.dim = bias is not None, dim
@@ -539,7 +538,7 @@ class _NormReLU(torch.autograd.Function):
         return len(x) == 1 and (x.is_cuda or x.dtype in (torch.float32, torch.float64))
 
     @staticmethod
-    def forward(ctx, x: Tensor, residual: Optional[Tensor], eps: float, slope: float):
+    def forward(ctx, x: Tensor, residual: Tensor | None, eps: float, slope: float):
         ctx.has_residual, ctx.slope = residual is not None, slope
         ctx.mark_dirty(x)
         wide = torch.promote_types(x.dtype, torch.float32)  # for statistics of half precision
@@ -654,7 +653,7 @@ class ConvBlock(nn.Module):
         self,
         conv: nn.Module,
         channels: int,
-        norm_cfg: Optional[dict],
+        norm_cfg: dict | None,
         act: nn.Module,
         fast: bool = True,
     ):
@@ -681,7 +680,7 @@ class ConvBlock(nn.Module):
         """``fast``, unless a module inside has to be called as such."""
         return self.fast and not _hooked(self.conv, *self.conv.children(), self.norm, self.act)
 
-    def finish(self, x: Tensor, residual: Optional[Tensor] = None) -> Tensor:
+    def finish(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """Norm, activation and sum, of what the convolution gave."""
         norm, act = self.norm, self.act
         known = isinstance(norm, nn.InstanceNorm2d) and isinstance(act, (nn.ReLU, nn.LeakyReLU))

@@ -1,7 +1,6 @@
 """Losses over an Output Spatial Pyramid, and the contours loss (section 4.2)."""
 
 from collections.abc import Sequence
-from typing import Optional, Union
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +23,7 @@ class OSPLoss(nn.Module):
         weights: One weight for each output, final output first.
     """
 
-    def __init__(self, loss: Union[dict, nn.Module], weights: Sequence[float]):
+    def __init__(self, loss: dict | nn.Module, weights: Sequence[float]):
         super().__init__()
         self.loss = MODELS.build(loss) if isinstance(loss, dict) else loss
         if not len(weights) or any(w < 0 for w in weights):
@@ -39,7 +38,7 @@ class OSPLoss(nn.Module):
         """How many outputs it looks at: the position of the last weight that is not 0."""
         return max((i for i, w in enumerate(self.weights, 1) if w), default=0)
 
-    def forward(self, pyramid: Union[Sequence[Tensor], Tensor], target, **kwargs) -> Tensor:
+    def forward(self, pyramid: Sequence[Tensor] | Tensor, target, **kwargs) -> Tensor:
         """The weighted sum.
 
         Args:
@@ -77,7 +76,7 @@ class ContoursLoss(nn.Module):
         loss_weight: Factor of the loss.
     """
 
-    def __init__(self, translation: Union[dict, nn.Module, None] = None, loss_weight: float = 1.0):
+    def __init__(self, translation: dict | nn.Module | None = None, loss_weight: float = 1.0):
         super().__init__()
         translation = translation or dict(type="HandcraftedTranslation")
         self.translation = (
@@ -93,7 +92,7 @@ class ContoursLoss(nn.Module):
         kernel = torch.stack([horizontal, horizontal.T])[:, None]
         self.register_buffer("kernel", kernel, persistent=False)
 
-    def forward(self, pred: Tensor, target: Tensor, weight: Optional[Tensor] = None) -> Tensor:
+    def forward(self, pred: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Compare contours.
 
         Args:

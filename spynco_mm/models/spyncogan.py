@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Optional
 
 import torch
 from mmagic.models.base_models import BaseTranslationModel
@@ -22,7 +21,7 @@ def no_sync(network: torch.nn.Module) -> AbstractContextManager:
 
 
 @contextmanager
-def frozen(network: Optional[torch.nn.Module]) -> Iterator[None]:
+def frozen(network: torch.nn.Module | None) -> Iterator[None]:
     """No parameter of the network gets a gradient; those that are always frozen remain so."""
     parameters = [] if network is None else [p for p in network.parameters() if p.requires_grad]
     for parameter in parameters:
@@ -84,14 +83,14 @@ class SpyncoGAN(BaseTranslationModel):
     def __init__(
         self,
         generator: dict,
-        discriminator: Optional[dict] = None,
-        data_preprocessor: Optional[dict] = None,
+        discriminator: dict | None = None,
+        data_preprocessor: dict | None = None,
         handcrafted_translation: dict = dict(type="HandcraftedTranslation"),
-        identity_loss: Optional[dict] = None,
-        cycle_bab_loss: Optional[dict] = None,
-        cycle_aba_loss: Optional[dict] = None,
-        gan_loss: Optional[dict] = None,
-        contours_loss: Optional[dict] = None,
+        identity_loss: dict | None = None,
+        cycle_bab_loss: dict | None = None,
+        cycle_aba_loss: dict | None = None,
+        gan_loss: dict | None = None,
+        contours_loss: dict | None = None,
         buffer_size: int = 50,
         fast: bool = True,
         joint_pixels: int = 32768,
@@ -162,7 +161,7 @@ class SpyncoGAN(BaseTranslationModel):
                 "both the same weights."
             )
 
-    def _build_loss(self, name: str, config: Optional[dict]) -> Optional[OSPLoss]:
+    def _build_loss(self, name: str, config: dict | None) -> OSPLoss | None:
         """The loss of a config; None if it is switched off, be it by its weights."""
         if config is None:
             return None
@@ -176,7 +175,7 @@ class SpyncoGAN(BaseTranslationModel):
         return loss if loss.num_outputs else None
 
     @staticmethod
-    def _used(*losses: Optional[OSPLoss]) -> int:
+    def _used(*losses: OSPLoss | None) -> int:
         """How many outputs these losses look at."""
         return max((loss.num_outputs for loss in losses if loss is not None), default=0)
 
@@ -251,7 +250,7 @@ class SpyncoGAN(BaseTranslationModel):
         return [inputs] if joint else [[name] for name in inputs]
 
     def generator_losses(
-        self, real_a: Tensor, real_b: Tensor, inputs: Optional[Sequence[str]] = None
+        self, real_a: Tensor, real_b: Tensor, inputs: Sequence[str] | None = None
     ) -> "tuple[dict, list]":
         """Eqs. 4 to 9 for I = ``real_a`` (N×C_A×H×W) and J = ``real_b`` (N×C_B×H×W).
 
@@ -369,7 +368,7 @@ class SpyncoGAN(BaseTranslationModel):
             )
         return self.get_module(self.generator)
 
-    def pyramid(self, image: Tensor, num_outputs: Optional[int] = None) -> list[Tensor]:
+    def pyramid(self, image: Tensor, num_outputs: int | None = None) -> list[Tensor]:
         """Colorize grey images.
 
         Args:
@@ -383,12 +382,12 @@ class SpyncoGAN(BaseTranslationModel):
         n = getattr(network, "num_outputs", 1) if num_outputs is None else num_outputs
         return self._generate(self._as_input(self._domain_a(image)), n)
 
-    def translation(self, image: Tensor, target_domain: Optional[str] = None, **kwargs) -> Tensor:
+    def translation(self, image: Tensor, target_domain: str | None = None, **kwargs) -> Tensor:
         """The final output alone, as mmagic's translation models return it."""
         self._get_target_generator(target_domain or self._default_domain)
         return self.pyramid(image, num_outputs=1, **kwargs)[0]
 
-    def forward_test(self, img: Tensor, target_domain: Optional[str] = None, **kwargs) -> dict:
+    def forward_test(self, img: Tensor, target_domain: str | None = None, **kwargs) -> dict:
         """Source and target of mmagic's inferencer, which takes them for BGR and writes RGB.
 
         Unlike CycleGAN's this does not switch to training mode: instance norm has no running

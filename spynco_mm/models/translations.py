@@ -4,7 +4,6 @@ Section 3.1 of Ratajczak et al. 2019, and the exact consistency that a known tra
 """
 
 from collections.abc import Sequence
-from typing import Optional, Union
 
 import torch
 from mmagic.registry import MODELS
@@ -51,7 +50,7 @@ class HandcraftedTranslation(BaseModule):
             as somebody else's networks may want it.
     """
 
-    def __init__(self, weights: Union[str, Sequence[float], Matrix] = "bt601"):
+    def __init__(self, weights: str | Sequence[float] | Matrix = "bt601"):
         super().__init__()
         if isinstance(weights, str):
             if weights not in GRAY_WEIGHTS:
@@ -130,8 +129,8 @@ class ExactConsistency(BaseModule):
 
     def __init__(
         self,
-        translation: Union[dict, HandcraftedTranslation, None] = None,
-        right_inverse: Union[str, Matrix, None] = None,
+        translation: dict | HandcraftedTranslation | None = None,
+        right_inverse: str | Matrix | None = None,
         out_of_range: str = "eval",
     ):
         super().__init__()
@@ -147,7 +146,7 @@ class ExactConsistency(BaseModule):
         )
         self.register_buffer("right_inverse", self._right_inverse(right_inverse), persistent=False)
 
-    def _right_inverse(self, choice: Union[str, Matrix, None]) -> Tensor:
+    def _right_inverse(self, choice: str | Matrix | None) -> Tensor:
         h = self.translation.weight.double()
         if choice is None:
             choice = "uniform" if len(h) == 1 else "pinv"
@@ -201,6 +200,6 @@ class ExactConsistency(BaseModule):
         return base + scale.clamp(max=1) * chroma
 
 
-def build_consistency(cfg: Optional[dict]) -> Optional[ExactConsistency]:
+def build_consistency(cfg: dict | None) -> ExactConsistency | None:
     """The module of a config, or None."""
     return None if cfg is None else MODELS.build(cfg)

@@ -1,7 +1,6 @@
 """The paper's figure 5: what the outputs made of some images along the training."""
 
 from collections.abc import Sequence
-from typing import Union
 
 from matplotlib.figure import Figure
 from mmagic.structures import DataSample
@@ -11,7 +10,7 @@ from spynco_mm.evaluation.colorization_metric import read_images
 from .pyramid_grid import to_rgb
 
 
-def epoch_grid(samples: "dict[int, Sequence[Union[dict, DataSample]]]") -> Figure:
+def epoch_grid(samples: "dict[int, Sequence[dict | DataSample]]") -> Figure:
     """One block per image: on top grey and real, below a row per epoch of G_N, ..., G_1.
 
     Args:

@@ -4,7 +4,6 @@ import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Union
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from spynco_mm.evaluation.colorization_metric import read_images
-from spynco_mm.evaluation.files import write_atomically
+from spynco_mm.utils.files import write_atomically
 
 BACKGROUND = 255
 INK = (38, 38, 38)
@@ -37,7 +36,7 @@ def _titles(num_outputs: int) -> list[str]:
 
 
 def pyramid_grid(
-    samples: Sequence[Union[dict, DataSample]],
+    samples: Sequence[dict | DataSample],
     min_size: int = 128,
     fake_key: str = "fake_color",
     gt_key: str = "img_color",
@@ -95,7 +94,7 @@ def pyramid_grid(
     return np.asarray(canvas)
 
 
-def save_png(array: np.ndarray, path: Union[str, Path]) -> None:
+def save_png(array: np.ndarray, path: str | Path) -> None:
     """Write a PNG, whole or not at all.
 
     Args:

@@ -1,8 +1,5 @@
-import argparse
 import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,8 +8,8 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import _load_checkpoint
 
-from spynco_mm.engine import AtomicLocalBackend, check_checkpoint, latest_checkpoint, launch
-from spynco_mm.engine.checkpoint import describe_mismatch
+from spynco_mm.engine import launch
+from spynco_mm.utils.checkpoint import check_checkpoint, latest_checkpoint
 
 DEMO = str(Path(__file__).parents[2] / "configs" / "spynco_demo.py")
 
@@ -57,19 +54,6 @@ def test_options_override(tmp_path):
 def test_options_that_nothing_reads(tmp_path, key, sentence):
     with pytest.raises(ValueError, match=f"--cfg-options.*{sentence}"):
         launch.load_config(DEMO, str(tmp_path), {key: 1})
-
-
-def test_options_of_the_command_line(capsys):
-    parser = argparse.ArgumentParser()
-    launch.add_run_arguments(parser)
-    options = ["a.b=1", "c=my folder/é", "d=(1, 2.5)", "e=x, y", "f=None", "g=a=b", "h=True"]
-    assert parser.parse_args(["--cfg-options", *options]).cfg_options == {
-        **{"a.b": 1, "c": "my folder/é", "d": (1, 2.5), "e": ["x", "y"]},
-        **{"f": None, "g": "a=b", "h": True},
-    }
-    with pytest.raises(SystemExit):
-        parser.parse_args(["--cfg-options", "train_cfg.max_epochs"])
-    assert "takes key=value, got 'train_cfg.max_epochs'" in capsys.readouterr().err
 
 
 def test_broken_configs(tmp_path):
@@ -199,93 +183,3 @@ def test_resume_auto(tmp_path, capsys):
     launch.resume_from(cfg, "auto")
     assert cfg.resume and cfg.load_from == latest_checkpoint(tmp_path)
     assert cfg.load_from == str(tmp_path / "epoch_10.pth")
-
-
-def test_files_appear_whole_or_not_at_all(tmp_path, monkeypatch):
-    path = tmp_path / "new" / "epoch_1.pth"
-    backend = AtomicLocalBackend()
-    backend.put(b"old", path)
-    order = []
-    monkeypatch.setattr(os, "fsync", lambda number: order.append("fsync"))
-
-    def fail(source, target):
-        order.append("replace")
-        assert Path(source).read_bytes() == b"new" and path.read_bytes() == b"old"
-        raise OSError("no space left")
-
-    monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OSError, match="no space left"):
-        backend.put(b"new", path)
-    assert order == ["fsync", "replace"]
-    assert path.read_bytes() == b"old" and list(path.parent.iterdir()) == [path]
-
-
-def test_describe_mismatch():
-    model = {"a.w": torch.zeros(2, 3), "b.w": torch.zeros(1), "same": torch.zeros(4)}
-    other = {"a.w": torch.zeros(3, 3), "c.w": torch.zeros(1), "same": torch.ones(4)}
-    assert describe_mismatch(model, other) == (
-        "a.w has shape (3, 3) in the checkpoint and (2, 3) in the model, "
-        "b.w is missing in the checkpoint, c.w is unknown to the model"
-    )
-    assert describe_mismatch(model, other, at_most=1).endswith("(2, 3) in the model, and 2 more")
-    assert describe_mismatch(model, dict(model)) == ""
-
-
-# ---------------------------------------------------------------- errors
-
-
-@pytest.mark.parametrize(
-    "error, sentence",
-    [
-        (ValueError("wrong"), "ValueError: wrong\n"),
-        (FileNotFoundError("no file"), "FileNotFoundError: no file\n"),
-        (KeyError("Foo is not in the mmagic::model registry."), "KeyError: Foo is not in the"),
-        (
-            TypeError("Loop() got an unexpected keyword argument 'max_epoch'"),
-            "argument 'max_epoch'",
-        ),
-    ],
-)
-def test_expected_errors_are_one_sentence(error, sentence, capsys, monkeypatch):
-    monkeypatch.delenv("SPYNCO_TRACEBACK", raising=False)
-    with pytest.raises(SystemExit) as end, launch.one_sentence_errors():
-        raise error
-    assert end.value.code == 1
-    assert sentence in capsys.readouterr().err
-    monkeypatch.setenv("SPYNCO_TRACEBACK", "1")
-    with pytest.raises(type(error)), launch.one_sentence_errors():
-        raise error
-
-
-@pytest.mark.parametrize("error", [KeyError("x"), TypeError("bad operand"), RuntimeError("bug")])
-def test_bugs_keep_their_traceback(error, monkeypatch):
-    monkeypatch.delenv("SPYNCO_TRACEBACK", raising=False)
-    with pytest.raises(type(error)), launch.one_sentence_errors():
-        raise error
-
-
-def test_the_first_process_speaks_for_all(monkeypatch, capsys):
-    waited = []
-    monkeypatch.delenv("SPYNCO_TRACEBACK", raising=False)
-    monkeypatch.setattr(launch.time, "sleep", waited.append)
-    for rank, expected in (("0", []), ("1", [5])):
-        monkeypatch.setenv("RANK", rank)
-        with pytest.raises(SystemExit), launch.one_sentence_errors():
-            raise ValueError("wrong")
-        assert waited == expected
-
-
-def test_a_tool_ends_with_a_sentence_and_a_status():
-    script = Path(DEMO).parents[1] / "tools" / "train.py"
-    run = subprocess.run(
-        [sys.executable, str(script), "none.py", "--seed", "3"], capture_output=True, text=True
-    )
-    assert run.returncode == 1
-    assert "There is no config 'none.py'" in run.stderr and "Traceback" not in run.stderr
-
-
-def test_an_interruption_is_one_sentence(capsys):
-    with pytest.raises(SystemExit) as end, launch.one_sentence_errors():
-        raise KeyboardInterrupt
-    assert end.value.code == 130
-    assert capsys.readouterr().err.strip() == "Interrupted; a training goes on with --resume."

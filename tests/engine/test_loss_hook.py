@@ -7,7 +7,7 @@ from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
-from spynco_mm.engine import AtomicLocalBackend, latest_checkpoint  # noqa: F401  ('atomic')
+from spynco_mm.utils.checkpoint import latest_checkpoint
 
 
 @MODELS.register_module()

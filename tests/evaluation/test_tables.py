@@ -1,9 +1,8 @@
 import json
-import os
 
 import pytest
 
-from spynco_mm.evaluation import format_table, results_dict, save_results, write_atomically
+from spynco_mm.evaluation import format_table, results_dict, save_results
 
 FLAT = {
     "G2/MSE": 700.5, "G2/PSNR": 19.7, "G2/SSIM": 0.84,
@@ -62,17 +61,3 @@ def test_json_is_strict(tmp_path):
     save_results({"G1": {"MSE": float("nan"), "PSNR": float("inf"), "SSIM": 0.5}}, path)
     assert "NaN" not in path.read_text() and "Infinity" not in path.read_text()
     assert json.loads(path.read_text()) == {"G1": {"MSE": None, "PSNR": None, "SSIM": 0.5}}
-
-
-def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "file"
-    write_atomically(path, b"old")
-
-    def crash(*args):
-        raise OSError("disk full")
-
-    monkeypatch.setattr(os, "replace", crash)
-    with pytest.raises(OSError, match="disk full"):
-        write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]

@@ -1,85 +1,19 @@
-"""Checkpoints that survive a kill, continue a run exactly, and say so when they do not fit."""
+"""Runs that go on after a kill as if it had never happened."""
 
 import inspect
-import pickle
 import random
-import re
-from pathlib import Path
-from typing import Optional, Union
 
 import numpy as np
 import torch
 from mmagic.registry import HOOKS, MODELS
 from mmengine.dist import all_gather_object, get_rank, get_world_size
-from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import get_state_dict, weights_to_cpu
 
-from spynco_mm.evaluation import write_atomically
-
-
-class AtomicLocalBackend(LocalBackend):
-    """Local files that are either the old ones or the new ones, whenever the process is killed.
-
-    Registered as ``atomic``: ``CheckpointHook(backend_args=dict(backend="atomic"))``.
-    """
-
-    def put(self, obj: bytes, filepath: Union[str, Path]) -> None:
-        """Write a file, whole or not at all."""
-        write_atomically(filepath, obj)
-
-
-register_backend("atomic", AtomicLocalBackend)
-
-
-def latest_checkpoint(work_dir: Union[str, Path]) -> Optional[str]:
-    """The newest ``epoch_*.pth`` or ``iter_*.pth`` of a work directory, None if there is none.
-
-    It looks at the files themselves: mmengine's ``last_checkpoint`` is a note beside them, which a
-    kill can leave empty or behind.
-    """
-    found = [
-        (int(path.stem.rsplit("_", 1)[1]), str(path))
-        for kind in ("epoch", "iter")
-        for path in Path(work_dir).glob(f"{kind}_*.pth")
-        if path.stem.rsplit("_", 1)[1].isdigit()
-    ]
-    return max(found)[1] if found else None
-
-
-def check_checkpoint(path: Union[str, Path]) -> None:
-    """Read a checkpoint once before anything is built on it.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is broken, or holds something other than numbers and text, which could run
-            code when it is loaded. Before torch 2.6 neither can be told from what mmengine writes.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"There is no checkpoint '{path}'.")
-    if torch.__version__ < torch.torch_version.TorchVersion("2.6"):
-        # It cannot be told what else mmengine's files hold (see compat.allow_mmengine_checkpoints).
-        return
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except PermissionError:
-        raise
-    except (RuntimeError, EOFError, KeyError, OSError, pickle.UnpicklingError) as error:
-        stranger = re.search(r"GLOBAL (\S+)", str(error))
-        reason = (
-            f"it refers to {stranger[1]}, which is neither numbers nor text"
-            if stranger
-            else "it is cut off or not a checkpoint"
-        )
-        raise ValueError(f"{path} cannot be loaded: {reason}; use another one.") from error
-    if not isinstance(content, dict):
-        raise ValueError(
-            f"{path} holds a {type(content).__name__} instead of a dict of weights; use another "
-            "checkpoint."
-        )
+from spynco_mm.utils.checkpoint import describe_mismatch, parse_config
 
 
 def _image_buffers(model: torch.nn.Module) -> list:
@@ -217,8 +151,6 @@ class ExactResumeHook(Hook):
 
 def _other_settings(cfg: dict, checkpoint: dict) -> "list[str]":
     """Settings of the generator that differ from those of a checkpoint of the same weights."""
-    from spynco_mm.apis.checkpoint import parse_config  # reads, where Config would execute
-
     text = checkpoint.get("meta", {}).get("cfg")
     try:
         theirs = parse_config(text)["model"]["generator"]
@@ -234,17 +166,3 @@ def _other_settings(cfg: dict, checkpoint: dict) -> "list[str]":
         for name in sorted({*theirs, *ours} - same)
         if theirs.get(name) != ours.get(name)
     ]
-
-
-def describe_mismatch(model: dict, checkpoint: dict, at_most: int = 8) -> str:
-    """Which layers two state dicts do not share, in words; empty if they fit."""
-    lines = [
-        f"{name} has shape {tuple(checkpoint[name].shape)} in the checkpoint and "
-        f"{tuple(value.shape)} in the model"
-        for name, value in model.items()
-        if name in checkpoint and checkpoint[name].shape != value.shape
-    ]
-    lines += [f"{name} is missing in the checkpoint" for name in model if name not in checkpoint]
-    lines += [f"{name} is unknown to the model" for name in checkpoint if name not in model]
-    more = f", and {len(lines) - at_most} more" if len(lines) > at_most else ""
-    return ", ".join(lines[:at_most]) + more

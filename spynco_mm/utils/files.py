@@ -2,10 +2,11 @@
 
 import os
 from pathlib import Path
-from typing import Union
+
+from mmengine.fileio import LocalBackend, register_backend
 
 
-def write_atomically(path: Union[str, Path], data: bytes) -> None:
+def write_atomically(path: str | Path, data: bytes) -> None:
     """Write a file that no reader sees half-written, and no crash leaves so.
 
     Args:
@@ -25,3 +26,17 @@ def write_atomically(path: Union[str, Path], data: bytes) -> None:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+class AtomicLocalBackend(LocalBackend):
+    """Local files that are either the old ones or the new ones, whenever the process is killed.
+
+    Registered as ``atomic``: ``CheckpointHook(backend_args=dict(backend="atomic"))``.
+    """
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        """Write a file, whole or not at all."""
+        write_atomically(filepath, obj)
+
+
+register_backend("atomic", AtomicLocalBackend)

@@ -4,18 +4,17 @@ import glob
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Callable, Optional
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from spynco_mm.datasets.images import FORMATS, DataError, list_images
-from spynco_mm.evaluation import write_atomically
+from spynco_mm.utils.files import write_atomically
 
 from .colorizer import Colorizer, to_gray
 from .pictures import Picture, encode_picture, output_suffix, read_picture
@@ -36,7 +35,7 @@ class Job:
 
     source: Path
     targets: "tuple[Path, ...]"
-    comparison: Optional[Path] = None
+    comparison: Path | None = None
 
     @property
     def files(self) -> "tuple[Path, ...]":
@@ -70,7 +69,7 @@ def plan(
     inputs: Iterable[str],
     out: Path,
     outputs: Sequence[int] = (1,),
-    suffix: Optional[str] = None,
+    suffix: str | None = None,
     compare: bool = False,
 ) -> list[Job]:
     """Decide what is read and what is written, before anything is done.
@@ -165,7 +164,7 @@ def side_by_side(pictures: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate(parts, axis=1)
 
 
-def _size(path: Path) -> "Optional[tuple[int, int]]":
+def _size(path: Path) -> "tuple[int, int] | None":
     """Height and width by the file's header; None if it has none."""
     try:
         with Image.open(path, formats=FORMATS) as image:
@@ -184,10 +183,10 @@ def _reason(error: Exception, source: Path) -> str:
 def colorize_files(
     colorizer: Colorizer,
     jobs: Sequence[Job],
-    workers: Optional[int] = None,
+    workers: int | None = None,
     overwrite: bool = False,
     keep_color: bool = False,
-    show: Optional[Callable[[Job, np.ndarray], None]] = None,
+    show: Callable[[Job, np.ndarray], None] | None = None,
     progress: bool = True,
 ) -> Report:
     """Do the jobs. While the network computes, other threads read ahead and write behind.

@@ -11,7 +11,7 @@ from mmagic.registry import MODELS
 from mmengine.config import Config
 
 from spynco_mm.apis import CheckpointError, Colorizer, parse_config, read_checkpoint
-from spynco_mm.apis.checkpoint import load_colorization
+from spynco_mm.apis.loading import load_colorization
 
 
 def saved(content, path):

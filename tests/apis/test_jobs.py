@@ -8,7 +8,7 @@ from PIL import Image
 from skimage import data
 
 from spynco_mm.apis import Colorizer, colorize_files, plan
-from spynco_mm.apis import files as files_module
+from spynco_mm.apis import jobs as jobs_module
 from spynco_mm.apis.sheet import ContactSheet
 from spynco_mm.datasets.images import DataError
 
@@ -240,8 +240,8 @@ def test_reading_and_writing_go_on_while_the_network_computes(tmp_path, colorize
 
         monkeypatch.setattr(owner, name, call)
 
-    slowly(files_module, "read_picture")
-    slowly(files_module, "encode_picture")
+    slowly(jobs_module, "read_picture")
+    slowly(jobs_module, "encode_picture")
     slowly(colorizer, "colorize_pictures")
     jobs = plan([str(tmp_path / f"{i}.png") for i in range(8)], tmp_path / "out")
     assert len(run(colorizer, jobs).done) == 8
@@ -275,7 +275,7 @@ def test_metadata_and_depth_go_along(tmp_path, colorizer):
     assert {j.source.name: n for j, n in report.notes.items()} == {
         "pages.tif": "the first of 2 pages"
     }
-    result = files_module.read_picture(out / "deep.png")
+    result = jobs_module.read_picture(out / "deep.png")
     assert result.pixels.dtype == np.uint16
     assert result.pixels.shape == (48, 32, 3)  # upright
     gray = result.pixels @ np.array([0.299, 0.587, 0.114])

@@ -4,23 +4,23 @@ A checkpoint carries the text of its config. Here that text is data: it is parse
 and only the parts that colorize are built from it, out of :data:`NETWORKS`.
 """
 
-import ast
-import os
-import re
-import zipfile
 from pathlib import Path
-from typing import Any, NamedTuple, Optional, Union
+from typing import Any, NamedTuple
 
 import torch
 from mmagic.registry import MODELS
 from mmengine.config import Config
 from torch import Tensor, nn
 
-from spynco_mm.engine.checkpoint import describe_mismatch
 from spynco_mm.models import HandcraftedTranslation
 from spynco_mm.models.translations import build_consistency
-
-PathLike = Union[str, os.PathLike]
+from spynco_mm.utils.checkpoint import (
+    CheckpointError,
+    PathLike,
+    describe_mismatch,
+    parse_config,
+    read_checkpoint,
+)
 
 #: What a checkpoint's own config may build: layers and arithmetic, nothing that reads, writes or
 #: imports. mmcv's norm layers are on it because generators build them from ``norm_cfg``.
@@ -36,13 +36,8 @@ NETWORKS = {
 #: The models whose generator is understood, and where it lies in the weights.
 MODEL_TYPES = ("SpyncoGAN", "CycleGAN", "PseudoCycleGAN", "Pix2Pix")
 
-MAX_CONFIG_CHARACTERS = 1 << 20
 MAX_NUMBER = 1024
 MAX_ITEMS = 64
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be used. The message is one sentence: what, why, what to do."""
 
 
 class Colorization(NamedTuple):
@@ -62,60 +57,6 @@ class Colorization(NamedTuple):
     mean: float
     std: float
     bgr: bool
-
-
-# ------------------------------------------------------------------------------ config as data
-
-
-def _literal(node: ast.AST) -> Any:
-    """The value of an expression of literals and ``dict(...)``; nothing else is looked at."""
-    if isinstance(node, ast.Constant):
-        return node.value
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        value = _literal(node.operand)
-        if type(value) in (int, float):
-            return -value
-    if isinstance(node, ast.List):
-        return [_literal(item) for item in node.elts]
-    if isinstance(node, ast.Tuple):
-        return tuple(_literal(item) for item in node.elts)
-    if isinstance(node, ast.Dict) and None not in node.keys:
-        return {_literal(key): _literal(value) for key, value in zip(node.keys, node.values)}
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict":
-        result = {}
-        # mmengine writes keys that are no names as dict(**{'key': value}).
-        for keyword in node.keywords:
-            value = _literal(keyword.value)
-            result.update({keyword.arg: value} if keyword.arg else value)
-        if not node.args:
-            return result
-    raise ValueError(f"line {node.lineno} has an expression that is no literal")
-
-
-def parse_config(text: str) -> dict:
-    """The assignments of a config's text, as mmengine writes it into checkpoints.
-
-    Args:
-        text: Lines ``name = value``, of literals and ``dict(...)`` only.
-
-    Returns:
-        Values by name. Nothing is executed or imported, ``custom_imports`` included.
-
-    Raises:
-        ValueError: The text has anything else in it, or is longer than a megabyte.
-    """
-    if len(text) > MAX_CONFIG_CHARACTERS:
-        raise ValueError(f"it has {len(text)} characters, more than {MAX_CONFIG_CHARACTERS}")
-    values = {}
-    try:
-        for statement in ast.parse(text).body:
-            targets = getattr(statement, "targets", [])
-            if not isinstance(statement, ast.Assign) or [type(t) for t in targets] != [ast.Name]:
-                raise ValueError(f"line {statement.lineno} is no assignment")
-            values[targets[0].id] = _literal(statement.value)
-    except (SyntaxError, TypeError, RecursionError, MemoryError) as error:
-        raise ValueError(f"it cannot be parsed ({type(error).__name__}: {error})") from error
-    return values
 
 
 def _safe_network(value: Any, where: str) -> Any:
@@ -141,62 +82,6 @@ def _safe_network(value: Any, where: str) -> Any:
     if isinstance(value, (int, float)) and abs(value) <= MAX_NUMBER:
         return value
     raise ValueError(f"{where} has the value {str(value)[:MAX_ITEMS]}, which no network needs")
-
-
-# ------------------------------------------------------------------------------------- weights
-
-
-def read_checkpoint(path: PathLike) -> dict:
-    """Load a checkpoint without running anything that is in it.
-
-    Args:
-        path: A file that torch 1.6 or later wrote, such as mmengine's.
-
-    Returns:
-        Its content, on the CPU.
-
-    Raises:
-        CheckpointError: It is missing, no checkpoint, or holds what a checkpoint need not hold.
-    """
-    if torch.__version__ < torch.torch_version.TorchVersion("2.6"):
-        # CVE-2025-32434: before 2.6 weights_only=True could be made to run code.
-        raise CheckpointError(
-            f"{path}: torch {torch.__version__} cannot load a stranger's checkpoint safely; "
-            "install torch 2.6 or later."
-        )
-    if not os.path.isfile(path):
-        raise CheckpointError(f"{path}: there is no such checkpoint; check the path.")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path}: this is no checkpoint as torch.save has written them since torch 1.6 "
-            f"({error}); name the .pth file of a training."
-        ) from error
-    # torch does not compress, so what unpacks to more was made to fill the memory.
-    if unpacked > os.path.getsize(path):
-        raise CheckpointError(
-            f"{path}: it unpacks to {unpacked} bytes, more than its own size; do not use it."
-        )
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # The unpickler raises whatever its input makes it raise.
-        # torch's advice, to switch weights_only off, is not passed on.
-        found = re.search(r"(?:GLOBAL|Unsupported) .*?(?= was not|\. |\n|$)", str(error))
-        raise CheckpointError(
-            f"{path}: it holds more than weights, or is damaged "
-            f"({found[0] if found else type(error).__name__}); do not use it unless you know who "
-            "made it, and then have it saved again without that."
-        ) from error
-    state = content.get("state_dict") if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
-    ):
-        raise CheckpointError(
-            f"{path}: it has no 'state_dict' of tensors; name the .pth file of a training."
-        )
-    return content
 
 
 def _generator_weights(state: dict, model: dict) -> dict:
@@ -243,7 +128,7 @@ def _normalization(preprocessor: dict, name: str) -> float:
 
 
 @torch.no_grad()
-def load_colorization(path: PathLike, config: Union[PathLike, Config, None] = None) -> Colorization:
+def load_colorization(path: PathLike, config: PathLike | Config | None = None) -> Colorization:
     """The generator of a checkpoint and what surrounds it.
 
     Args:
@@ -297,8 +182,8 @@ def load_colorization(path: PathLike, config: Union[PathLike, Config, None] = No
 
 
 def split_config_and_checkpoint(
-    config_or_checkpoint: Union[PathLike, Config], checkpoint: Optional[PathLike]
-) -> "tuple[Union[PathLike, Config, None], PathLike]":
+    config_or_checkpoint: PathLike | Config, checkpoint: PathLike | None
+) -> "tuple[PathLike | Config | None, PathLike]":
     """Which of the two arguments of a ``Colorizer`` is what.
 
     Returns:
