@@ -6,7 +6,6 @@ import struct
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Union
 
 import cv2
 import numpy as np
@@ -15,7 +14,7 @@ from PIL import Image
 
 from spynco_mm.datasets.images import DataError, decoding
 
-PathLike = Union[str, os.PathLike]
+PathLike = str | os.PathLike
 
 #: What can hold a colour picture and is written as it was read; everything else becomes PNG.
 OUTPUT_SUFFIXES = (".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")

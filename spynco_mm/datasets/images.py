@@ -4,12 +4,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Union
 
 import numpy as np
 from PIL import Image, ImageOps
 
-PathLike = Union[str, os.PathLike]
+PathLike = str | os.PathLike
 
 #: File names that count as pictures, in any case.
 IMAGE_SUFFIXES = (

@@ -1,5 +1,7 @@
 """SpyncoGan's generator: an encoder-decoder whose decoder answers at every scale (Figure 4a)."""
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from mmagic.registry import MODELS
@@ -143,7 +145,7 @@ class SpyncoGenerator(GANModule):
                 c_out,
                 mode=upsample_mode,
             )
-            for c_in, c_out in zip(widths, widths[1:])
+            for c_in, c_out in itertools.pairwise(widths)
         )
         self.mapping = conv(
             widths[-1], out_channels, mapping_kernel, MappingConv, mode=upsample_mode, fast=fast

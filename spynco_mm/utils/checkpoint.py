@@ -6,12 +6,12 @@ import pickle
 import re
 import zipfile
 from pathlib import Path
-from typing import Any, Union
+from typing import Any
 
 import torch
 from torch import Tensor
 
-PathLike = Union[str, os.PathLike]
+PathLike = str | os.PathLike
 
 MAX_CONFIG_CHARACTERS = 1 << 20
 

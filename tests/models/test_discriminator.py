@@ -1,4 +1,5 @@
 import copy
+import itertools
 
 import numpy as np
 import numpy_networks
@@ -26,7 +27,7 @@ def test_number_of_parameters_layer_by_layer():
     network = SpyncoDiscriminator()
     counts = [sum(p.numel() for p in block.parameters()) for block in network.blocks]
     widths = [3, 64, 128, 256, 512]
-    expected = [4 * a * b + 4 * b * b + b for a, b in zip(widths, widths[1:])]
+    expected = [4 * a * b + 4 * b * b + b for a, b in itertools.pairwise(widths)]
     expected[1:] = [n + 2 * b for n, b in zip(expected[1:], widths[2:])]  # affine norm
     assert counts == expected
     assert sum(p.numel() for p in network.head.parameters()) == 512 + 1
