@@ -175,6 +175,24 @@ def repair_generation_init_weights() -> bool:
     return True
 
 
+def time_any_evaluation() -> bool:
+    """Let mmagic's ``IterTimerHook`` time mmengine's evaluation loops.
+
+    In scope mmagic the name means mmagic's hook. After each ``window_size`` batches of an
+    evaluation, 50 by default, it reads ``total_length``, which only mmagic's ``MultiValLoop`` and
+    ``MultiTestLoop`` have, so a ``ValLoop`` of 50 batches ends the run with an ``AttributeError``.
+    mmengine's loops get the attribute. Can go when mmagic asks for the dataloader's length there.
+    """
+    from mmengine.runner import TestLoop, ValLoop
+
+    mended = False
+    for loop in (ValLoop, TestLoop):
+        if not hasattr(loop, "total_length"):
+            loop.total_length = property(lambda self: len(self.dataloader))
+            mended = True
+    return mended
+
+
 def average_gradients(parameters) -> None:
     """Replace each gradient by its mean over all processes, in one collective call."""
     grads = [p.grad for p in parameters if p.grad is not None]
@@ -256,4 +274,5 @@ def before_mmagic() -> None:
 def after_mmagic() -> None:
     """What mends mmagic's own modules."""
     repair_generation_init_weights()
+    time_any_evaluation()
     synchronize_translation_models()

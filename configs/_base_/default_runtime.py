@@ -10,7 +10,7 @@ env_cfg = dict(
 
 default_hooks = dict(
     runtime_info=dict(type="RuntimeInfoHook"),
-    timer=dict(type="IterTimerHook"),
+    timer=dict(type="mmengine.IterTimerHook"),
     logger=dict(type="LoggerHook", interval=50),
     param_scheduler=dict(type="ParamSchedulerHook"),
     sampler_seed=dict(type="DistSamplerSeedHook"),

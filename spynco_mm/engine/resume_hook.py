@@ -15,6 +15,8 @@ from mmengine.runner.checkpoint import get_state_dict, weights_to_cpu
 
 from spynco_mm.utils.checkpoint import describe_mismatch, parse_config
 
+from .resume_settings import adapt, settings_of
+
 
 def _image_buffers(model: torch.nn.Module) -> list:
     """The image pools of a SpyncoGAN (a list) or a CycleGAN (a dict), in a fixed order."""
@@ -114,6 +116,7 @@ class ExactResumeHook(Hook):
         # mmengine saves what MMSeparateDistributedDataParallel holds as 'generator.module.*', but
         # looks for 'generator.*' when it loads, so it would find nothing.
         checkpoint["state_dict"] = weights_to_cpu(get_state_dict(self._model(runner)))
+        checkpoint["meta"]["settings"] = settings_of(runner)
         if "optimizer" in checkpoint and self._pools is not None:
             checkpoint["image_buffers"] = [
                 [pool if isinstance(pool, list) else pool.cpu() for pool in pools]
@@ -138,6 +141,11 @@ class ExactResumeHook(Hook):
             raise ValueError(
                 f"{runner._load_from} holds weights only, so no run can be resumed from it; resume "
                 "from an epoch_*.pth, or start a new run with --cfg-options load_from=..."
+            )
+        if differences := adapt(runner, checkpoint):
+            runner.logger.warning(
+                f"Resumed with other settings than the checkpoint's: {', '.join(differences)}. It "
+                "goes on by epochs, with this config's learning rates."
             )
         self._loaded = checkpoint.get("image_buffers")
         if checkpoint.get("sampler_seed") is not None:

@@ -366,8 +366,8 @@ class Study:
             epochs = self.epochs or SMALL_EPOCHS
             interval = max(1, epochs // 10)
             options["train_cfg.val_interval"] = interval
-            options["param_scheduler.0.begin"] = epochs // 2
-            options["param_scheduler.0.end"] = epochs
+        # Those of a table that stop halfway follow the schedule of a whole run.
+        options["param_scheduler.0.end"] = epochs
         options["train_cfg.max_epochs"] = self.table_epochs(epochs) if variant in HALF else epochs
         # Every evaluated epoch is kept, for the figures and the classifiers.
         options["default_hooks.checkpoint.interval"] = interval

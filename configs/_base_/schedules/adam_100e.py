@@ -8,13 +8,5 @@ optim_wrapper = dict(
     discriminator=dict(type="OptimWrapper", optimizer=adam),
 )
 param_scheduler = [
-    dict(
-        type="LinearLR",
-        start_factor=1.0,
-        end_factor=0.0,
-        begin=50,
-        end=100,
-        by_epoch=True,
-        convert_to_iter_based=True,
-    )
+    dict(type="LinearDecayLR", constant_for=0.5, by_epoch=True, convert_to_iter_based=True)
 ]

@@ -1,14 +1,3 @@
 _base_ = ["./adam_100e.py"]
 
 train_cfg = dict(max_epochs=50)
-param_scheduler = [
-    dict(
-        type="LinearLR",
-        start_factor=1.0,
-        end_factor=0.0,
-        begin=25,
-        end=50,
-        by_epoch=True,
-        convert_to_iter_based=True,
-    )
-]

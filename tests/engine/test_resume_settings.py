@@ -1,0 +1,154 @@
+"""A run of four epochs, resumed after two with other settings."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmagic.registry import HOOKS
+from mmengine.hooks import Hook
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "datasets"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+from cifar10_files import write_cifar10
+from runs import runner, write_config
+
+MORE = """
+loader = dict(num_workers=0, persistent_workers=False, dataset=dict(data_root="{root}"))
+train_dataloader = dict(batch_size=8, **loader)  # 40 pictures, 5 batches
+val_dataloader = dict(**loader)
+train_cfg = dict(max_epochs=4, val_interval=4)
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=-1, save_best=None))
+custom_hooks = [dict(type="LossHook"), dict(type="ExactResumeHook"), dict(type="RecordRates")]
+"""
+LR = 2e-4
+
+
+@HOOKS.register_module()
+class RecordRates(Hook):
+    def __init__(self):
+        self.rates = []
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        assert runner.iter == runner.epoch * len(runner.train_dataloader) + batch_idx
+        self.rates.append(tuple(lr[0] for lr in runner.optim_wrapper.get_lr().values()))
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cifar10")
+    write_cifar10(folder / "cifar-10-batches-py", per_file=8)
+    return write_config(folder / "small.py", "spynco_cifar10.py", MORE.format(root=folder))
+
+
+def train(config, folder, **options):
+    """The rates of generator and discriminator in each iteration, and what was warned of."""
+    run = runner(config, folder, **options)
+    warnings = []
+    run.logger.warning = lambda text, *args: warnings.append(str(text))
+    run.train()
+    torch.use_deterministic_algorithms(False)
+    (record,) = (hook for hook in run.hooks if isinstance(hook, RecordRates))
+    generator, discriminator = zip(*record.rates) if record.rates else ((), ())
+    # base_param_settings of mmengine's are in get_lr as well.
+    assert generator == discriminator
+    return list(generator), [line for line in warnings if "other settings" in line]
+
+
+@pytest.fixture(scope="module")
+def whole(config, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, train(config, folder)[0]
+
+
+@pytest.mark.parametrize(
+    "options, iterations, words",
+    [
+        (dict(train_cfg__max_epochs=6), 5, ["max epochs 4 then, 6 now"]),
+        (dict(train_dataloader__batch_size=4), 10, ["batch size 8 then, 4 now"]),
+        (dict(train_dataloader__batch_size=20), 2, ["iterations per epoch 5 then, 2 now"]),
+        (
+            dict(
+                optim_wrapper__generator__optimizer__lr=1e-3,
+                optim_wrapper__discriminator__optimizer__lr=1e-3,
+            ),
+            5,
+            ["generator lr 0.0002 then, 0.001 now", "discriminator lr"],
+        ),
+        (dict(param_scheduler__0__constant_for=0.25), 5, ["generator schedule in iterations"]),
+    ],
+)
+def test_the_rates_of_the_config_go_on(config, whole, tmp_path, options, iterations, words):
+    """As in a run with these settings that had never stopped."""
+    fresh, _ = train(config, tmp_path / "fresh", **options)
+    resumed, (line,) = train(
+        config, tmp_path / "resumed", resume=whole[0] / "epoch_2.pth", **options
+    )
+    assert resumed == fresh[2 * iterations :]
+    assert resumed[-1] == 0 and resumed[0] > 0
+    assert all(word in line for word in words)
+    settings = torch.load(next((tmp_path / "resumed").glob("epoch_4.pth")))["meta"]["settings"]
+    assert settings["iterations_per_epoch"] == iterations
+
+
+def test_a_finished_run_is_made_longer(config, whole, tmp_path):
+    rates, _ = train(config, tmp_path, resume=whole[0] / "epoch_4.pth", train_cfg__max_epochs=6)
+    # Linear from the 16th of 30 iterations on, 0 in the 30th.
+    assert rates == pytest.approx([LR * (29 - i) / 14 for i in range(20, 30)], abs=1e-12)
+
+
+def test_equal_settings_change_nothing(config, whole, tmp_path):
+    rates, lines = train(config, tmp_path, resume=whole[0] / "epoch_2.pth")
+    assert rates == whole[1][10:] and not lines
+    mine, other = (torch.load(folder / "epoch_4.pth") for folder in (tmp_path, whole[0]))
+    assert mine["param_schedulers"] == other["param_schedulers"]
+
+
+def test_checkpoints_without_the_settings(config, whole, tmp_path):
+    """Of earlier versions: what is told by the config inside and the counts."""
+    checkpoint = torch.load(whole[0] / "epoch_2.pth")
+    del checkpoint["meta"]["settings"]
+    torch.save(checkpoint, tmp_path / "epoch_2.pth")
+    options = dict(train_dataloader__batch_size=4)
+    rates, (line,) = train(config, tmp_path / "run", resume=tmp_path / "epoch_2.pth", **options)
+    assert len(rates) == 20 and rates[-1] == 0
+    assert "batch size 8 then, 4 now" in line and "iterations per epoch 5 then, 10 now" in line
+
+
+def test_other_optimizer_settings_are_the_configs(config, whole, tmp_path):
+    options = dict(optim_wrapper__generator__optimizer__betas=(0.9, 0.99))
+    run = runner(config, tmp_path, resume=whole[0] / "epoch_2.pth", **options)
+    run.train()
+    assert run.optim_wrapper["generator"].optimizer.param_groups[0]["betas"] == (0.9, 0.99)
+    assert run.optim_wrapper["discriminator"].optimizer.param_groups[0]["betas"] == (0.5, 0.999)
+
+
+PLATEAU = [dict(type="ReduceOnPlateauLR", monitor="G1/MSE", patience=0)]
+
+
+def test_what_is_not_well_defined_is_refused(config, whole, tmp_path):
+    start = whole[0] / "epoch_2.pth"
+    kind = dict(type="AdamW", lr=LR)
+    with pytest.raises(ValueError, match="made with the optimizer Adam, this config has AdamW"):
+        train(config, tmp_path / "a", resume=start, optim_wrapper__generator__optimizer=kind)
+    with pytest.raises(ValueError, match="follows the evaluations, so it cannot be told"):
+        train(config, tmp_path / "b", resume=start, param_scheduler=PLATEAU)
+    with pytest.raises(ValueError, match="0 from epoch 5 on, so the 2 epochs that are left"):
+        train(
+            config,
+            tmp_path / "c",
+            resume=whole[0] / "epoch_4.pth",
+            train_cfg__max_epochs=6,
+            param_scheduler__0__end=4,
+        )
+
+
+def test_a_schedule_by_evaluations_goes_on_with_more_epochs(config, tmp_path):
+    options = dict(param_scheduler=PLATEAU, train_cfg__val_interval=1, train_cfg__max_epochs=2)
+    train(config, tmp_path, **options)
+    saved = torch.load(tmp_path / "epoch_2.pth")["param_schedulers"]["generator"][0]
+    options["train_cfg__max_epochs"] = 3
+    run = runner(config, tmp_path, resume=tmp_path / "epoch_2.pth", **options)
+    run.train()
+    now = run.param_schedulers["generator"][0]
+    assert now.end == 3 and now._global_step == saved["_global_step"] + 1
