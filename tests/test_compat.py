@@ -18,6 +18,7 @@ import torch.distributed
 from mmagic.registry import MODELS
 from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModule
+from mmengine.runner import ValLoop
 from torch import nn
 
 from spynco_mm import compat
@@ -290,6 +291,17 @@ def test_pix2pix_initialises():
     domains = dict(reachable_domains=["a"], discriminator=None, type="Pix2Pix", generator=unet)
     model = MODELS.build({**CYCLEGAN, **domains})
     model.init_weights()
+
+
+# ------------------------------------------------------------------ time_any_evaluation
+
+
+def test_evaluation_loops_say_how_long_they_are():
+    """Evaluations of 100 batches: tests/tools/test_dist_train.py."""
+    loop = object.__new__(ValLoop)
+    loop.dataloader = range(7)
+    assert loop.total_length == 7 and isinstance(vars(ValLoop)["total_length"], property)
+    assert not compat.time_any_evaluation(), "there is nothing left to do"
 
 
 # ------------------------------------------------------------------ two processes

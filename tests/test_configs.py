@@ -159,6 +159,8 @@ def test_schedule(path):
     )
     runner._build_param_scheduler = MethodType(Runner._build_param_scheduler, runner)
     runner.optim_wrapper = Runner.build_optim_wrapper(runner, cfg.optim_wrapper)
+    for scheduler in cfg.param_scheduler:
+        scheduler.setdefault("end", epochs)  # as a Runner does
     schedulers = Runner.build_param_scheduler(runner, cfg.param_scheduler)
     # mmengine reaches 0 with the last iteration, not after it.
     tolerance = 2e-4 / (epochs // 2 * batches - 1)

@@ -12,11 +12,14 @@ from runs import runner, tool, write_config
 sys.path.insert(0, str(Path(__file__).parents[1] / "datasets"))
 from cifar10_files import write_cifar10
 
-TEST_IMAGES = 7  # Two processes cannot share them evenly.
+# Two processes cannot share them evenly, and each has more than 100 batches of them: mmagic's timer
+# looks at an evaluation from its 50th batch on.
+TEST_IMAGES = 201
 DATA = """
 loader = dict(num_workers=0, persistent_workers=False, dataset=dict(data_root="{root}"))
 train_dataloader = dict(batch_size=4, **loader)
-val_dataloader = dict(batch_size=3, **loader)
+train_dataloader["dataset"] = dict(indices=35, **loader["dataset"])
+val_dataloader = dict(batch_size=1, **loader)
 test_dataloader = val_dataloader
 train_cfg = dict(max_epochs=2, val_interval=2)
 """
@@ -63,7 +66,8 @@ def test_two_processes_evaluate_as_one(trained, config, tmp_path):
     checkpoint = trained[0] / "epoch_2.pth"
     run = tool("dist_test.sh", config, checkpoint, 2, "--work-dir", tmp_path / "two")
     assert run.returncode == 0, run.stdout
-    runner(config, tmp_path / "one", load_from=str(checkpoint)).test()
+    timer = dict(default_hooks__timer__type="mmagic.IterTimerHook")  # as other configs have it
+    runner(config, tmp_path / "one", load_from=str(checkpoint), **timer).test()
     two, one = (
         json.loads((tmp_path / name / "results.json").read_text()) for name in ("two", "one")
     )
@@ -79,7 +83,10 @@ def test_resume_on_another_number_of_processes(trained, config, tmp_path):
     warnings = []
     resumed.logger.warning = lambda text, *args: warnings.append(str(text))
     resumed.train()
-    assert resumed.epoch == 3
+    assert resumed.epoch == 3 and resumed.iter == 3 * 8
+    assert any("processes 2 then, 1 now" in text for text in warnings)
+    # The last epoch of three, linear to 0.
+    assert resumed.optim_wrapper.get_lr()["generator.lr"] == [0]
     assert any("image pools of 2 processes, this run has 1" in text for text in warnings)
 
 
