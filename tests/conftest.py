@@ -1,5 +1,8 @@
 import gc
 import os
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 # Two cores, often shared: more threads only wait for each other.
@@ -40,3 +43,42 @@ def tiny_checkpoint(tmp_path_factory):
     )
     Runner.from_cfg(cfg).train()
     return Path(cfg.work_dir, "epoch_2.pth")
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Serves ``server.files``; knows ranges unless told not to, and can hang up half-way."""
+
+    def do_GET(self):
+        self.server.requests.append(self.headers.get("Range"))
+        data = self.server.files.get(self.path)
+        if data is None:
+            return self.send_error(404)
+        start, match = 0, re.match(r"bytes=(\d+)-", self.headers.get("Range") or "")
+        if match and self.server.ranges:
+            start = int(match[1])
+            if start >= len(data):
+                return self.send_error(416)
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        else:
+            self.send_response(200)
+        self.send_header("Content-Length", str(len(data) - start))
+        self.end_headers()
+        stop = len(data)
+        if self.server.breaks:
+            stop = start + self.server.breaks.pop(0)
+        self.wfile.write(data[start:stop])
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.files, server.requests, server.breaks, server.ranges = {}, [], [], True
+    server.url = f"http://127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()

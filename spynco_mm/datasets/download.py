@@ -7,8 +7,6 @@ import os
 import shlex
 import shutil
 import tarfile
-import urllib.error
-import urllib.request
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -19,6 +17,8 @@ from typing import IO
 from mmengine.dist import all_gather_object, get_rank
 from torchvision.datasets import CIFAR10
 from tqdm import tqdm
+
+from spynco_mm.utils.fetch import fetch, progress_bar
 
 from .images import DataError
 
@@ -68,66 +68,13 @@ SOURCES = {
 }
 
 
-def _bar(total: int, done: int, what: str) -> tqdm:
-    return tqdm(total=total, initial=done, desc=what, unit="B", unit_scale=True, unit_divisor=1024)
-
-
-def fetch(url: str, file: Path, timeout: float = 30) -> None:
-    """Download to ``file``, through ``file.part``, which a later call continues.
-
-    A connection that breaks is taken up again where it broke, as long as each brings something.
-
-    Args:
-        url: What to fetch.
-        file: Where to put it, once complete.
-        timeout: Seconds without a byte after which a connection counts as broken.
-
-    Raises:
-        OSError, http.client.HTTPException: The server cannot be reached, refuses, or breaks off at
-            once.
-    """
-    part = file.with_name(file.name + ".part")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part.touch()
-    while True:
-        done = part.stat().st_size
-        try:
-            _fetch_rest(url, part, timeout)
-            break
-        except (OSError, http.client.HTTPException):
-            if part.stat().st_size <= done:
-                raise
-    os.replace(part, file)
-
-
-def _fetch_rest(url: str, part: Path, timeout: float) -> None:
-    """Append to ``part`` what it lacks."""
-    done = part.stat().st_size
-    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
-    try:
-        response = urllib.request.urlopen(request, timeout=timeout)
-    except urllib.error.HTTPError as error:
-        if error.code != 416:
-            raise
-        # Nothing after the bytes we have. Only the checksum can say whether they are the file.
-        return
-    with response:
-        if response.status != 206:  # The server starts from the beginning.
-            done = 0
-        length = response.headers.get("Content-Length")
-        total = None if length is None else done + int(length)
-        with open(part, "ab" if done else "wb") as file, _bar(total, done, part.stem) as bar:
-            while block := response.read(1 << 16):
-                file.write(block)
-                bar.update(len(block))
-            if total is not None and file.tell() != total:
-                raise http.client.IncompleteRead(b"", total - file.tell())
-
-
 def verify(file: Path, algorithm: str, checksum: str) -> None:
     """Raise a :class:`DataError` unless the file has that checksum."""
     digest = hashlib.new(algorithm)
-    with open(file, "rb") as stream, _bar(file.stat().st_size, 0, f"Verifying {file.name}") as bar:
+    with (
+        open(file, "rb") as stream,
+        progress_bar(file.stat().st_size, 0, f"Verifying {file.name}") as bar,
+    ):
         while block := stream.read(1 << 20):
             digest.update(block)
             bar.update(len(block))

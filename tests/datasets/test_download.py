@@ -2,55 +2,14 @@ import hashlib
 import io
 import re
 import tarfile
-import threading
 import zipfile
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from spynco_mm.datasets import DataError
-from spynco_mm.datasets.download import SOURCES, Source, fetch, prepare_data, unpack, verify
+from spynco_mm.datasets.download import SOURCES, Source, prepare_data, unpack, verify
 
 CONTENT = bytes(range(256)) * 4000  # about 1 MB
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Serves ``server.files``; knows ranges unless told not to, and can hang up half-way."""
-
-    def do_GET(self):
-        self.server.requests.append(self.headers.get("Range"))
-        data = self.server.files.get(self.path)
-        if data is None:
-            return self.send_error(404)
-        start, match = 0, re.match(r"bytes=(\d+)-", self.headers.get("Range") or "")
-        if match and self.server.ranges:
-            start = int(match[1])
-            if start >= len(data):
-                return self.send_error(416)
-            self.send_response(206)
-            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
-        else:
-            self.send_response(200)
-        self.send_header("Content-Length", str(len(data) - start))
-        self.end_headers()
-        stop = len(data)
-        if self.server.breaks:
-            stop = start + self.server.breaks.pop(0)
-        self.wfile.write(data[start:stop])
-
-    def log_message(self, *args):
-        pass
-
-
-@pytest.fixture
-def server():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.files, server.requests, server.breaks, server.ranges = {}, [], [], True
-    server.url = f"http://127.0.0.1:{server.server_port}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
 
 
 def zip_bytes(**members):
@@ -82,49 +41,6 @@ def offer(server, monkeypatch):
         monkeypatch.setitem(SOURCES, "toy", source)
 
     return put
-
-
-def test_fetch(server, tmp_path, capsys):
-    server.files["/a"] = CONTENT
-    fetch(f"{server.url}/a", tmp_path / "new" / "a")
-    assert (tmp_path / "new" / "a").read_bytes() == CONTENT
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a"]
-    assert "100%" in capsys.readouterr().err
-
-
-def test_a_broken_connection_is_taken_up_again(server, tmp_path):
-    server.files["/a"] = CONTENT
-    server.breaks = [300_000, 200_000]
-    fetch(f"{server.url}/a", tmp_path / "a")
-    assert (tmp_path / "a").read_bytes() == CONTENT
-    assert server.requests == [None, "bytes=300000-", "bytes=500000-"]
-
-
-def test_a_later_call_continues(server, tmp_path):
-    server.files["/a"] = CONTENT
-    server.breaks = [300_000, 0]
-    with pytest.raises(Exception, match="IncompleteRead"):
-        fetch(f"{server.url}/a", tmp_path / "a")
-    assert not (tmp_path / "a").exists()
-    assert (tmp_path / "a.part").read_bytes() == CONTENT[:300_000]
-    fetch(f"{server.url}/a", tmp_path / "a")
-    assert (tmp_path / "a").read_bytes() == CONTENT
-    assert server.requests[-1] == "bytes=300000-"
-
-
-def test_a_server_without_ranges_starts_over(server, tmp_path):
-    server.files["/a"] = CONTENT
-    server.ranges = False
-    (tmp_path / "a.part").write_bytes(b"x" * 1000)
-    fetch(f"{server.url}/a", tmp_path / "a")
-    assert (tmp_path / "a").read_bytes() == CONTENT
-
-
-def test_a_part_that_is_already_whole(server, tmp_path):
-    server.files["/a"] = CONTENT
-    (tmp_path / "a.part").write_bytes(CONTENT)
-    fetch(f"{server.url}/a", tmp_path / "a")
-    assert (tmp_path / "a").read_bytes() == CONTENT
 
 
 def test_verify(tmp_path):
