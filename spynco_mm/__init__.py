@@ -19,5 +19,10 @@ with warnings.catch_warnings():
 compat.after_mmagic()
 
 from . import datasets, engine, evaluation, models, visualization
+from .engine.guard_hook import GuardHook
+from .utils.checkpoint import read_checkpoint
+
+compat.load_checkpoints_with(read_checkpoint)
+compat.add_hook_to_all_runners(GuardHook)
 
 __all__ = ["__version__", "compat", "datasets", "engine", "evaluation", "models", "visualization"]

@@ -12,6 +12,7 @@ import os
 import sys
 import time
 import types
+from collections.abc import Callable
 from importlib import metadata
 
 import numpy as np
@@ -135,6 +136,58 @@ def allow_mmengine_checkpoints() -> bool:
             *((multiarray.scalar, f"{name}.scalar") for name in names),
         ]
     )
+    return True
+
+
+class _CheckedTorch(types.ModuleType):
+    """``torch`` for one module of mmengine, but with another ``load``."""
+
+    def __init__(self, load: Callable):
+        super().__init__("torch")
+        self.load = load
+
+    def __getattr__(self, name: str):
+        return getattr(torch, name)
+
+
+def load_checkpoints_with(read: Callable) -> bool:
+    """Let mmengine read every checkpoint with one function of ours.
+
+    mmengine 0.10 calls ``torch.load`` on files of any size and content, and for what comes from the
+    network ``torch.hub.load_state_dict_from_url``, which switches ``weights_only`` off and so runs
+    what the file says. All its ways in (``load_from``, ``resume``, ``init_cfg``, ``torchvision://``
+    and so on) lie in one module, where these two names now lead to ``read``. Can go when mmengine
+    has a loader that one can set.
+
+    Args:
+        read: From a path, an address or an open file, and ``map_location``, to the content.
+    """
+    from mmengine.runner import checkpoint
+
+    def load_url(url, model_dir=None, map_location=None, progress=True):
+        return read(url, map_location)
+
+    checkpoint.torch = _CheckedTorch(read)
+    checkpoint.load_url = load_url
+    return True
+
+
+def add_hook_to_all_runners(hook: type) -> bool:
+    """Give every mmengine Runner a hook that no config need name, nor can leave out.
+
+    For what has no other place: mmengine asks nobody between reading a checkpoint and doing what it
+    says. Can go together with the hook.
+    """
+    from mmengine.runner import Runner
+
+    register_hooks = Runner.register_hooks
+
+    @functools.wraps(register_hooks)
+    def register_all(self, default_hooks=None, custom_hooks=None):
+        register_hooks(self, default_hooks, custom_hooks)
+        self.register_hook(hook())
+
+    Runner.register_hooks = register_all
     return True
 
 

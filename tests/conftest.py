@@ -25,6 +25,21 @@ def mmagic_scope():
     init_default_scope("mmagic")
 
 
+class Trap:
+    """Makes a folder when its pickle is executed."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
+@pytest.fixture
+def trap(tmp_path):
+    return Trap(tmp_path / "trap")
+
+
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory):
     """A checkpoint that a Runner saved: exact consistency, two epochs of a very narrow network."""

@@ -14,7 +14,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from mmengine.runner import Runner
 
 from spynco_mm.engine import launch
-from spynco_mm.utils.checkpoint import check_checkpoint
 from spynco_mm.utils.console import add_run_arguments, one_sentence_errors
 
 
@@ -23,7 +22,7 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("config", help="config file")
-    parser.add_argument("checkpoint", help="checkpoint file")
+    parser.add_argument("checkpoint", help="checkpoint, a file or its address")
     parser.add_argument("--work-dir", help="folder for the results")
     add_run_arguments(parser)
     return parser.parse_args()
@@ -33,7 +32,7 @@ def main() -> None:
     args = parse_args()
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     with one_sentence_errors():
-        check_checkpoint(args.checkpoint)
+        launch.check_checkpoint(args.checkpoint)
         cfg = launch.load_config(args.config, args.work_dir, args.cfg_options, args.launcher)
         cfg.load_from = args.checkpoint
         Runner.from_cfg(cfg).test()

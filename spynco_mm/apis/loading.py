@@ -133,7 +133,7 @@ def load_colorization(path: PathLike, config: PathLike | Config | None = None) -
 
     Args:
         path: Checkpoint of a SpyncoGAN, or of mmagic's CycleGAN or Pix2Pix whose default domain
-            is the coloured one.
+            is the coloured one; a file or an address.
         config: Config of the model, as a file or ``Config``. It is yours, so it is executed and may
             name any generator. None means the one inside the checkpoint, which is only read.
 
@@ -142,6 +142,11 @@ def load_colorization(path: PathLike, config: PathLike | Config | None = None) -
     """
     content = read_checkpoint(path)
     try:
+        state = content.get("state_dict")
+        if not isinstance(state, dict) or not all(
+            isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+        ):
+            raise ValueError("it has no 'state_dict' of tensors; name the .pth file of a training")
         if config is not None:
             config = config if isinstance(config, Config) else Config.fromfile(config)
             model = config.model.to_dict()
@@ -159,7 +164,7 @@ def load_colorization(path: PathLike, config: PathLike | Config | None = None) -
         if config is None:
             cfg = _safe_network(cfg, "model.generator")
             translation = _safe_network(translation, "model.handcrafted_translation")
-        generator = _build_generator(cfg, _generator_weights(content["state_dict"], model))
+        generator = _build_generator(cfg, _generator_weights(state, model))
         translation = MODELS.build(translation)
         if tuple(translation.weight.shape) != (1, 3):
             raise ValueError("its handcrafted translation does not make one grey channel of three")
@@ -173,8 +178,6 @@ def load_colorization(path: PathLike, config: PathLike | Config | None = None) -
         trial = trial if isinstance(trial, Tensor) else trial[0]
         if tuple(trial.shape) != (1, 3, side, side):
             raise ValueError("its generator does not make three channels of three")
-    except CheckpointError:
-        raise
     except Exception as error:  # Any argument a config may hold reaches the networks' constructors.
         reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise CheckpointError(f"{path}: {reason.rstrip('.')}.") from error

@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from .. import compat
-from ..utils.checkpoint import check_checkpoint, latest_checkpoint
+from ..utils.checkpoint import latest_checkpoint, read_checkpoint
 
 #: Where configs/ and tools/ are: the clone, or the same folders inside an installed package.
 ROOT = next(
@@ -59,7 +59,7 @@ def load_config(
     cfg.launcher = launcher
     name = osp.splitext(osp.basename(path))[0]
     cfg.work_dir = work_dir or cfg.get("work_dir") or osp.join("work_dirs", name)
-    if cfg.get("load_from") and "://" not in cfg.load_from:
+    if cfg.get("load_from"):
         check_checkpoint(cfg.load_from)
     if launcher != "none":
         # Once per process and network, about an argument that mmengine passes on.
@@ -169,13 +169,25 @@ def enable_compile(cfg: Config, mode: str) -> None:
     cfg.setdefault("custom_hooks", []).append(dict(type="CompileHook", mode=mode))
 
 
+def check_checkpoint(path: str) -> None:
+    """Read a checkpoint before anything is built, so that a bad one is named at once.
+
+    One behind an address is read where it is needed, after one process has fetched it.
+
+    Raises:
+        CheckpointError: It cannot be used.
+    """
+    if "://" not in path:
+        read_checkpoint(path)
+
+
 def resume_from(cfg: Config, checkpoint: str) -> None:
     """Continue a run.
 
     Args:
         cfg: Config of the run.
-        checkpoint: A file, or ``auto`` for the newest one of the work directory; a work directory
-            without any starts from the beginning.
+        checkpoint: A file or its address, or ``auto`` for the newest one of the work directory; a
+            work directory without any starts from the beginning.
     """
     if checkpoint == "auto":
         checkpoint = latest_checkpoint(cfg.work_dir)

@@ -1,19 +1,30 @@
 """The one reader of checkpoints: as data, whoever made them."""
 
 import ast
+import contextlib
+import hashlib
+import http.client
 import os
-import pickle
 import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+import numpy as np
 import torch
+from mmengine.logging import HistoryBuffer
 from torch import Tensor
+
+from .fetch import fetch
 
 PathLike = str | os.PathLike
 
 MAX_CONFIG_CHARACTERS = 1 << 20
+#: Dicts, lists and what is in them, all counted.
+MAX_VALUES = 1_000_000
+#: How much more than its file the tensors of a checkpoint may claim.
+MAX_GROWTH = 8
 
 
 class CheckpointError(ValueError):
@@ -77,51 +88,201 @@ def parse_config(text: str) -> dict:
 # ------------------------------------------------------------------------------------- weights
 
 
-def read_checkpoint(path: PathLike) -> dict:
-    """Load a checkpoint without running anything that is in it.
+def fetch_checkpoint(url: str) -> Path:
+    """Bring a checkpoint to this machine, unread.
 
     Args:
-        path: A file that torch 1.6 or later wrote, such as mmengine's.
+        url: Address, ``http://`` or ``https://``.
 
     Returns:
-        Its content, on the CPU.
+        The file in the cache, whole; under a name of its own for each address, so that nobody's
+        ``epoch_1.pth`` is taken for another's. Of a file with a checksum in its name, as
+        torchvision's, a copy that torch has in its cache already is used.
 
     Raises:
-        CheckpointError: It is missing, no checkpoint, or holds what a checkpoint need not hold.
+        CheckpointError: It cannot be fetched.
     """
-    if not os.path.isfile(path):
-        raise CheckpointError(f"{path}: there is no such checkpoint; check the path.")
+    cache = Path(torch.hub.get_dir(), "checkpoints")
+    name = re.sub(r"[^\w.-]", "_", url.rpartition("/")[2])[-80:]
+    if re.search(r"-[0-9a-f]{8,}\.\w+$", name) and (cache / name).is_file():
+        return cache / name
+    file = cache / "spynco_mm" / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}"
+    if not file.is_file():
+        # Processes that fetch at the same time do not write to the same file.
+        mine = file.with_name(f"{file.name}.{os.getpid()}")
+        try:
+            fetch(url, mine)
+            os.replace(mine, file)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise CheckpointError(
+                f"{url} cannot be fetched ({error}); fetch it on a computer with a network, and "
+                "name the file."
+            ) from error
+        finally:
+            mine.with_name(mine.name + ".part").unlink(missing_ok=True)
+    return file
+
+
+def _check_archive(file: IO[bytes], size: int) -> None:
+    """Refuse an archive that is damaged, or unpacks to more than it is.
+
+    torch itself looks at no checksum.
+
+    Raises:
+        ValueError: It is; the message is the second half of a sentence.
+    """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path}: this is no checkpoint as torch.save has written them since torch 1.6 "
-            f"({error}); name the .pth file of a training."
-        ) from error
-    # torch does not compress, so what unpacks to more was made to fill the memory.
-    if unpacked > os.path.getsize(path):
-        raise CheckpointError(
-            f"{path}: it unpacks to {unpacked} bytes, more than its own size; do not use it."
+            # torch does not compress, so what unpacks to more was made to fill the memory.
+            if unpacked <= size:
+                damaged = archive.testzip()
+    except Exception as error:  # zipfile and zlib raise whatever the bytes make them raise.
+        raise ValueError(f"it is cut off or damaged ({error}); copy or fetch it again") from error
+    if unpacked > size:
+        raise ValueError(f"it unpacks to {unpacked} bytes, more than its own size; do not use it")
+    if damaged:
+        raise ValueError(f"it is damaged, in its part {damaged!r}; copy or fetch it again")
+
+
+def _check_content(content: Any, size: int) -> None:
+    """Refuse what would take more memory than the file, and functions, which are no data.
+
+    Raises:
+        ValueError: There is such a thing; the message is the second half of a sentence.
+    """
+    values, stack, stored, claimed = 1, [content], {}, 0
+    while stack:
+        value = stack.pop()
+        inside = ()
+        if isinstance(value, Tensor):
+            if value.layout != torch.strided or value.is_meta:
+                raise ValueError("a tensor in it is not stored as its shape says; do not use it")
+            storage = value.untyped_storage()
+            stored[storage.data_ptr()] = storage.nbytes()
+            claimed += value.numel() * value.element_size()
+        elif isinstance(value, np.ndarray):
+            claimed += value.nbytes
+        elif isinstance(value, bytearray):
+            claimed += len(value)
+        elif isinstance(value, dict):
+            inside = (*value.keys(), *value.values())
+        elif isinstance(value, (list, tuple, set)):
+            inside = value
+        elif isinstance(value, HistoryBuffer):
+            inside = vars(value).values()
+        elif callable(value):
+            raise ValueError(f"it holds {value!r}, which is no data; do not use it")
+        # Counted before anything is done with them: a list of lists of the same list is short in
+        # a file and endless for everyone who walks through it.
+        values += len(inside)
+        if values > MAX_VALUES:
+            raise ValueError(f"it holds more than {MAX_VALUES} values; do not use it")
+        stack += inside
+    # Tied weights are stored once, and expanded ones smaller than they are, hence the factor.
+    held = sum(stored.values())
+    if held > size or claimed > MAX_GROWTH * size:
+        raise ValueError(
+            f"it takes {max(held, claimed)} bytes in memory and has {size}; do not use it"
         )
+
+
+def _drop_code(content: dict) -> None:
+    """Take out the text that mmengine would execute when it resumes.
+
+    ``Runner.resume`` runs ``meta['config']`` as Python, to compare the number of processes. That
+    number stays, if it can be read without running anything.
+    """
+    meta = content.get("meta")
+    text = meta.pop("config", None) if isinstance(meta, dict) else None
+    if isinstance(text, str):
+        with contextlib.suppress(ValueError):
+            ids = parse_config(text).get("gpu_ids")
+            if isinstance(ids, (list, tuple)) and all(type(i) is int for i in ids):
+                meta["config"] = f"gpu_ids = {list(ids)}"
+
+
+def read_checkpoint(
+    source: PathLike | IO[bytes],
+    map_location: "str | torch.device | Callable | None" = "cpu",
+) -> dict:
+    """Load a checkpoint without running anything that is in it: the one door for all of them.
+
+    Args:
+        source: A file that ``torch.save`` wrote, such as mmengine's, or its address, ``http://``
+            or ``https://``; also an open file.
+        map_location: Where its tensors go, see ``torch.load``.
+
+    Returns:
+        Its content: tensors, arrays, numbers, text, and mmengine's log history.
+
+    Raises:
+        CheckpointError: It is missing, no checkpoint, damaged, unpacks to more than its size, or
+            holds what a checkpoint need not hold.
+    """
+    if not isinstance(source, PathLike):
+        return _read(source, "The checkpoint", map_location)
+    name, path = source, source
+    if isinstance(source, str) and re.match("https?://", source):
+        path = fetch_checkpoint(source)
+        name = f"{source}, kept as {path}"
+    if not os.path.isfile(path):
+        raise CheckpointError(f"{name}: there is no such checkpoint; check the path.")
+    with open(path, "rb") as file:  # One file from here on, even if a training replaces it.
+        return _read(file, name, map_location)
+
+
+def _read(file: IO[bytes], name: PathLike, map_location: Any) -> dict:
+    """What :func:`read_checkpoint` does with a file that is open."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    # Before version 1.6 torch wrote no archives. What OpenMMLab and torchvision published then is
+    # still in use.
+    is_archive = file.read(4) == b"PK\x03\x04"
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        if is_archive:
+            _check_archive(file, size)
+        file.seek(0)
+        content = _unpickle(file, map_location, is_archive)
+        _check_content(content, size)
+        if not isinstance(content, dict):
+            raise ValueError(
+                f"it holds a {type(content).__name__} instead of a dict of weights; name the .pth "
+                "file of a training"
+            )
+    except ValueError as error:
+        raise CheckpointError(f"{name}: {error}.") from error
+    _drop_code(content)
+    return content
+
+
+def _unpickle(file: IO[bytes], map_location: Any, is_archive: bool) -> Any:
+    """Load a file as data.
+
+    Raises:
+        ValueError: It cannot be; the message is the second half of a sentence.
+    """
+    # A log history brings functions for all log histories of the process: these stay as they are.
+    HistoryBuffer()  # registers mmengine's own
+    functions = dict(HistoryBuffer._statistics_methods)
+    try:
+        return torch.load(file, map_location=map_location, weights_only=True)
     except Exception as error:  # The unpickler raises whatever its input makes it raise.
         # torch's advice, to switch weights_only off, is not passed on.
         found = re.search(r"(?:GLOBAL|Unsupported) .*?(?= was not|\. |\n|$)", str(error))
-        raise CheckpointError(
-            f"{path}: it holds more than weights, or is damaged "
+        if not is_archive and not (found and "GLOBAL" in found[0]):
+            raise ValueError(
+                f"this is no checkpoint as torch.save writes them ({type(error).__name__}); name "
+                "the .pth file of a training"
+            ) from error
+        raise ValueError(
+            "it holds more than weights, or is damaged "
             f"({found[0] if found else type(error).__name__}); do not use it unless you know who "
-            "made it, and then have it saved again without that."
+            "made it, and then have it saved again without that"
         ) from error
-    state = content.get("state_dict") if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
-    ):
-        raise CheckpointError(
-            f"{path}: it has no 'state_dict' of tensors; name the .pth file of a training."
-        )
-    return content
+    finally:
+        HistoryBuffer._statistics_methods.clear()
+        HistoryBuffer._statistics_methods.update(functions)
 
 
 def latest_checkpoint(work_dir: str | Path) -> str | None:
@@ -137,35 +298,6 @@ def latest_checkpoint(work_dir: str | Path) -> str | None:
         if path.stem.rsplit("_", 1)[1].isdigit()
     ]
     return max(found)[1] if found else None
-
-
-def check_checkpoint(path: str | Path) -> None:
-    """Read a checkpoint once before anything is built on it.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is broken, or holds something other than numbers and text, which could run
-            code when it is loaded.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"There is no checkpoint '{path}'.")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except PermissionError:
-        raise
-    except (RuntimeError, EOFError, KeyError, OSError, pickle.UnpicklingError) as error:
-        stranger = re.search(r"GLOBAL (\S+)", str(error))
-        reason = (
-            f"it refers to {stranger[1]}, which is neither numbers nor text"
-            if stranger
-            else "it is cut off or not a checkpoint"
-        )
-        raise ValueError(f"{path} cannot be loaded: {reason}; use another one.") from error
-    if not isinstance(content, dict):
-        raise ValueError(
-            f"{path} holds a {type(content).__name__} instead of a dict of weights; use another "
-            "checkpoint."
-        )
 
 
 def describe_mismatch(model: dict, checkpoint: dict, at_most: int = 8) -> str:

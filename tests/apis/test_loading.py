@@ -1,16 +1,13 @@
 """What a checkpoint may hold, and what happens when a stranger made it."""
 
-import io
-import os
 import time
-import zipfile
 
 import pytest
 import torch
 from mmagic.registry import MODELS
 from mmengine.config import Config
 
-from spynco_mm.apis import CheckpointError, Colorizer, parse_config, read_checkpoint
+from spynco_mm.apis import CheckpointError, Colorizer
 from spynco_mm.apis.loading import load_colorization
 
 
@@ -55,14 +52,6 @@ def test_a_runners_checkpoint_gives_its_generator(tiny_checkpoint):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
     assert (loaded.mean, loaded.std, loaded.bgr) == (127.5, 127.5, False)
     assert not any(p.requires_grad for p in loaded.generator.parameters())
-
-
-def test_parsing_gives_what_executing_gives(tiny_checkpoint):
-    text = torch.load(tiny_checkpoint, weights_only=True)["meta"]["cfg"]
-    assert parse_config(text) == Config.fromstring(text, ".py").to_dict()
-    assert parse_config("a = dict(b=-1, **{'c d': (1, [2.5, None])})\nd = {'e': 'f'}") == dict(
-        a={"b": -1, "c d": (1, [2.5, None])}, d={"e": "f"}
-    )
 
 
 def test_mmagics_cyclegan(tmp_path):
@@ -112,26 +101,16 @@ def test_a_config_of_ones_own_is_executed(tiny_checkpoint, tmp_path):
 # ---------------------------------------------------------------------------------- not honest ones
 
 
-class Run:
-    """A pickle that runs a command when it is loaded."""
-
-    def __init__(self, command):
-        self.command = command
-
-    def __reduce__(self):
-        return os.system, (self.command,)
-
-
 @pytest.mark.parametrize("place", ["state_dict", "meta", "message_hub"])
-def test_a_pickle_is_not_run(tiny_checkpoint, tmp_path, place):
+def test_a_pickle_is_not_run(tiny_checkpoint, trap, tmp_path, place):
     content = torch.load(tiny_checkpoint, weights_only=True)
-    content[place] = Run(f"touch {tmp_path}/run")
+    content[place] = trap
     path = saved(content, tmp_path / "evil.pth")
-    with pytest.raises(CheckpointError, match=r"holds more than weights.*posix.system"):
+    with pytest.raises(CheckpointError, match=r"holds more than weights.*posix.mkdir"):
         Colorizer(path)
-    assert not (tmp_path / "run").exists()
+    assert not trap.folder.exists()
     torch.load(path, weights_only=False)  # the checkpoint is what it seems
-    assert (tmp_path / "run").exists()
+    assert trap.folder.exists()
 
 
 @pytest.mark.parametrize(
@@ -179,12 +158,12 @@ def test_nothing_named_in_a_config_is_imported(tiny_checkpoint, tmp_path, monkey
     assert not (tmp_path / "run").exists()
 
 
-def test_weights_named_in_a_config_are_not_loaded(tiny_checkpoint, tmp_path):
-    evil = saved(dict(state_dict=Run(f"touch {tmp_path}/run")), tmp_path / "weights.pth")
+def test_weights_named_in_a_config_are_not_loaded(tiny_checkpoint, trap, tmp_path):
+    evil = saved(dict(state_dict=trap), tmp_path / "weights.pth")
     pretrained = dict(type="Pretrained", checkpoint=str(evil))
     path = with_generator(tiny_checkpoint, tmp_path / "evil.pth", init_cfg=pretrained)
     Colorizer(path, device="cpu")(torch.rand(1, 16, 16))
-    assert not (tmp_path / "run").exists()
+    assert not trap.folder.exists()
 
 
 @pytest.mark.parametrize(
@@ -256,32 +235,25 @@ def test_odd_tensors(tiny_checkpoint, tmp_path):
     assert {p.dtype for p in half.generator.parameters()} == {torch.float32}
 
 
-def test_a_zip_bomb(tiny_checkpoint, tmp_path):
-    path = tmp_path / "bomb.pth"
-    with zipfile.ZipFile(tiny_checkpoint) as old, zipfile.ZipFile(path, "w") as new:
-        for entry in old.infolist():
-            new.writestr(entry.filename, old.read(entry))
-        new.writestr("archive/data/bomb", bytes(50 << 20), zipfile.ZIP_DEFLATED)
-    assert path.stat().st_size < 5 << 20
-    with pytest.raises(CheckpointError, match=r"unpacks to .* more than its own size"):
-        read_checkpoint(path)
-
-
-def test_no_checkpoint_at_all(tmp_path):
+def test_no_checkpoint_of_a_colorizer(tmp_path):
+    path = tmp_path / "other.pth"
     with pytest.raises(CheckpointError, match="there is no such checkpoint"):
-        Colorizer(tmp_path / "missing.pth")
-    path = tmp_path / "text.pth"
-    path.write_text("hello")
-    with pytest.raises(CheckpointError, match="no checkpoint as torch"):
         Colorizer(path)
-    legacy = io.BytesIO()
-    torch.save(dict(state_dict={}), legacy, _use_new_zipfile_serialization=False)
-    path.write_bytes(legacy.getvalue())
-    with pytest.raises(CheckpointError, match=r"since torch 1\.6"):
-        Colorizer(path)
-    for content in (torch.zeros(3), dict(weights={}), dict(state_dict={"a": 1})):
+    for content in (dict(weights={}), dict(state_dict={"a": 1}), dict(state_dict=[])):
         with pytest.raises(CheckpointError, match="has no 'state_dict' of tensors"):
             Colorizer(saved(content, path))
     with pytest.raises(CheckpointError, match=r"no weights under the name generator\.\*"):
         cfg = "model = dict(type='SpyncoGAN', generator=dict(type='SpyncoGenerator'))"
         Colorizer(saved(dict(state_dict={"x": torch.zeros(1)}, meta=dict(cfg=cfg)), path))
+
+
+def test_a_checkpoint_behind_an_address(tiny_checkpoint, server, trap, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    server.files["/good.pth"] = tiny_checkpoint.read_bytes()
+    gray = torch.rand(1, 20, 20)
+    want = Colorizer(tiny_checkpoint, device="cpu")(gray)
+    assert torch.equal(Colorizer(f"{server.url}/good.pth", device="cpu")(gray), want)
+    server.files["/evil.pth"] = saved(dict(state_dict=trap), tmp_path / "evil.pth").read_bytes()
+    with pytest.raises(CheckpointError, match="holds more than weights"):
+        Colorizer(f"{server.url}/evil.pth")
+    assert not trap.folder.exists()
