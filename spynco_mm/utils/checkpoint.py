@@ -269,7 +269,7 @@ def _unpickle(file: IO[bytes], map_location: Any, is_archive: bool) -> Any:
         return torch.load(file, map_location=map_location, weights_only=True)
     except Exception as error:  # The unpickler raises whatever its input makes it raise.
         # torch's advice, to switch weights_only off, is not passed on.
-        found = re.search(r"(?:GLOBAL|Unsupported) .*?(?= was not|\. |\n|$)", str(error))
+        found = re.search(r"GLOBAL \S+|Unsupported [^.\n]*", str(error))
         if not is_archive and not (found and "GLOBAL" in found[0]):
             raise ValueError(
                 f"this is no checkpoint as torch.save writes them ({type(error).__name__}); name "
