@@ -138,11 +138,13 @@ def _check_archive(file: IO[bytes], size: int) -> None:
             if unpacked <= size:
                 damaged = archive.testzip()
     except Exception as error:  # zipfile and zlib raise whatever the bytes make them raise.
-        raise ValueError(f"it is cut off or damaged ({error}); copy or fetch it again") from error
+        raise ValueError(
+            f"it is cut off or damaged ({error}); use another, or copy it again"
+        ) from error
     if unpacked > size:
         raise ValueError(f"it unpacks to {unpacked} bytes, more than its own size; do not use it")
     if damaged:
-        raise ValueError(f"it is damaged, in its part {damaged!r}; copy or fetch it again")
+        raise ValueError(f"it is damaged, in its part {damaged!r}; use another, or copy it again")
 
 
 def _check_content(content: Any, size: int) -> None:

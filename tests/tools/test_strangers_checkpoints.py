@@ -52,7 +52,7 @@ def with_a_flipped_byte(source, target, trap):
 SENTENCES = {
     with_code: r"it holds more than weights, or is damaged \(GLOBAL posix\.mkdir\)",
     with_zeros: r"it unpacks to \d+ bytes, more than its own size",
-    with_a_flipped_byte: r"it is damaged, in its part '.*'; copy or fetch it again\.",
+    with_a_flipped_byte: r"it is damaged, in its part '.*'; use another, or copy it again\.",
 }
 CASES = [
     *((way, "file", with_code) for way in WAYS),
