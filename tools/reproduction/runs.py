@@ -1,9 +1,11 @@
 """A training behind a table or figure: what it is, and how it gets done."""
 
+import fcntl
 import json
 import multiprocessing
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
@@ -11,23 +13,22 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import IO
 
 import torch
-import torch.multiprocessing
 from mmengine.config import Config
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.distributed.elastic.utils.distributed import get_free_port
+from torch.multiprocessing import ProcessContext, start_processes
+from torch.multiprocessing.spawn import ProcessException
 from tqdm import tqdm
 
 from spynco_mm import __version__
 from spynco_mm.engine import launch, read_history
 from spynco_mm.utils.console import one_sentence_errors
 from spynco_mm.utils.files import write_atomically
-
-# A training starts from nothing, as from the command line.
-PROCESSES = multiprocessing.get_context("spawn")
 
 
 def versions() -> dict:
@@ -37,7 +38,7 @@ def versions() -> dict:
     return {"python": sys.version.split()[0], "spynco_mm": __version__, **found}
 
 
-# ------------------------------------------------------------------ in the training's own process
+# ------------------------------------------------------------------ in the training's processes
 
 
 class Progress(Hook):
@@ -62,45 +63,40 @@ class Progress(Hook):
 
 
 def _train(
-    config: Path, folder: Path, start: Path | None, connection: Connection, launcher: str
+    rank: int,
+    processes: int,
+    port: int,
+    config: Path,
+    folder: Path,
+    start: Path | None,
+    connection: Connection,
 ) -> None:
-    """Train a config to its end, as tools/train.py does."""
-    with one_sentence_errors():
-        cfg = launch.load_config(str(config), str(folder), launcher=launcher)
-        if start is not None:
-            launch.resume_from(cfg, str(start))
-        runner = Runner.from_cfg(cfg)
-        launch.check_train_data(runner)
-        runner.register_hook(Progress(connection))
-        runner.train()
-
-
-def _launch(
-    config: Path, folder: Path, start: Path | None, processes: int, connection: Connection
-) -> None:
-    """Train in this process or, if there are to be several, in new ones; all is said in the log."""
+    """Train a config to its end, as tools/train.py does, as one of some processes."""
     with open(folder / "train.log", "a") as log:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
             os.dup2(log.fileno(), stream.fileno())
-    if processes == 1:
-        _train(config, folder, start, connection, launcher="none")
-        return
-    threads = 1
-    if torch.cuda.device_count() < processes:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
-        threads = max(1, (os.cpu_count() or 1) // processes)
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    meeting = dict(WORLD_SIZE=processes, MASTER_ADDR="127.0.0.1", MASTER_PORT=get_free_port())
-    os.environ.update({key: str(value) for key, value in meeting.items()})
-    # Where one fails, this ends the others; and they end where this process does.
-    torch.multiprocessing.spawn(_train_rank, (config, folder, start, connection), processes)
-
-
-def _train_rank(rank: int, *arguments) -> None:
-    """Train as one of several processes."""
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
-    _train(*arguments, launcher="pytorch")
+    if processes > 1:
+        place = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=processes)
+        place.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+        os.environ.update({key: str(value) for key, value in place.items()})
+        if torch.cuda.device_count() < processes:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
+            if "OMP_NUM_THREADS" not in os.environ:
+                torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
+    try:
+        with one_sentence_errors():
+            launcher = "pytorch" if processes > 1 else "none"
+            cfg = launch.load_config(str(config), str(folder), launcher=launcher)
+            if start is not None:
+                launch.resume_from(cfg, str(start))
+            runner = Runner.from_cfg(cfg)
+            launch.check_train_data(runner)
+            runner.register_hook(Progress(connection))
+            runner.train()
+    except Exception:
+        traceback.print_exc()  # into the log
+        sys.exit(1)
 
 
 # ------------------------------------------------------------------ seen from outside
@@ -121,7 +117,7 @@ class Run:
     cfg: Config
     folder: Path
     gpus: int = 1
-    _process: multiprocessing.Process | None = field(default=None, init=False, repr=False)
+    _processes: ProcessContext | None = field(default=None, init=False, repr=False)
     _stopped: bool = field(default=False, init=False, repr=False)
 
     @property
@@ -209,32 +205,50 @@ class Run:
             write_atomically(self.config, self.cfg.pretty_text.encode())
             text = json.dumps({**self.identity, "versions": versions()}, indent=2)
             write_atomically(self.folder / "run.json", (text + "\n").encode())
-            progress, theirs = PROCESSES.Pipe(duplex=False)
-            self._process = PROCESSES.Process(
-                target=_launch,
-                args=(self.config, self.folder, self.resume_point(), self.gpus, theirs),
-            )
-            self._process.start()
-            theirs.close()  # Else the pipe would not end with the training.
-            if self._stopped:
-                self.stop()
-            with suppress(EOFError):
-                while True:
+            with self._lock():
+                try:
+                    self._watch(bar)
+                except ProcessException as error:
+                    log = self.folder / "train.log"
+                    last = log.read_text().splitlines()[-20:] if log.is_file() else []
+                    raise ChildProcessError(
+                        f"The training of {self.name} failed; its log is {log} and ends with:\n"
+                        + "\n".join(last)
+                    ) from error
+
+    def _watch(self, bar: tqdm) -> None:
+        """Start the processes and wait for them; where one fails, the others are ended."""
+        progress, theirs = multiprocessing.Pipe(duplex=False)
+        where = (self.gpus, get_free_port(), self.config, self.folder, self.resume_point(), theirs)
+        # New processes, which start from nothing as from the command line, and end with this one.
+        self._processes = start_processes(_train, where, self.gpus, join=False)
+        theirs.close()
+        if self._stopped:
+            self.stop()
+        going_on = True
+        while going_on:
+            going_on = not self._processes.join(timeout=0.5)
+            with suppress(EOFError):  # The training has ended.
+                while progress.poll():
                     bar.update(progress.recv() - bar.n)
-            self._process.join()
-        if self._process.exitcode:
-            log = self.folder / "train.log"
-            last = log.read_text().splitlines()[-20:] if log.is_file() else []
-            raise ChildProcessError(
-                f"The training of {self.name} failed; its log is {log} and ends with:\n"
-                + "\n".join(last)
-            )
+
+    def _lock(self) -> IO:
+        """The folder, for one training at a time."""
+        lock = open(self.folder / ".lock", "w")  # noqa: SIM115
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            raise ValueError(
+                f"{self.folder} is being trained by another process; wait for it, or end it."
+            ) from None
+        return lock
 
     def stop(self) -> None:
         """End a training that goes on in another thread; it can be resumed."""
         self._stopped = True  # First, for a training that is just being started.
-        if self._process is not None:
-            self._process.terminate()
+        for process in self._processes.processes if self._processes else ():
+            process.terminate()
 
 
 def train(runs: Sequence[Run], jobs: int = 1) -> None:

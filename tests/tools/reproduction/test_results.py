@@ -165,8 +165,15 @@ def test_a_failure_shows_how_its_log_ends_and_stops_what_goes_on_beside_it(tmp_p
     with pytest.raises(ChildProcessError, match=r"(?s)training of broken failed.*'of_luck'"):
         train(runs, jobs=2)
     assert "of_luck" in (tmp_path / "broken" / "train.log").read_text()
-    assert runs[0]._process.exitcode < 0
-    assert runs[2]._process is None or runs[2]._process.exitcode < 0
+    assert runs[0]._processes.processes[0].exitcode < 0
+    assert runs[2]._processes is None or runs[2]._processes.processes[0].exitcode < 0
+
+
+def test_a_folder_is_for_one_training_at_a_time(tmp_path):
+    run = Run("r", Config(), tmp_path)
+    with run._lock(), pytest.raises(ValueError, match="is being trained by another process"):
+        Run("again", Config(), tmp_path)._lock()
+    run._lock().close()
 
 
 def test_two_processes_train_together(tmp_path):
