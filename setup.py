@@ -57,7 +57,10 @@ setup(
         "full": ["mmcv>=2.0,<2.2"],
         "export": requirements("export"),
         "demo": requirements("demo"),
-        "tests": [line for name in ("tests", "export", "demo") for line in requirements(name)],
+        "reproduce": requirements("reproduce"),
+        "tests": [
+            line for name in ("tests", "export", "demo", "reproduce") for line in requirements(name)
+        ],
     },
     cmdclass={"build_py": BuildWithMim},
     classifiers=[

@@ -43,7 +43,7 @@ def trap(tmp_path):
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory):
     """A checkpoint that a Runner saved: exact consistency, two epochs of a very narrow network."""
-    cfg = Config.fromfile(Path(__file__).parents[1] / "configs" / "spynco_demo.py")
+    cfg = Config.fromfile(Path(__file__).parents[1] / "configs" / "spynco_exact_demo.py")
     cfg.merge_from_dict(
         {
             "work_dir": str(tmp_path_factory.mktemp("tiny_checkpoint")),

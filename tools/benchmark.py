@@ -20,10 +20,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import c_library
 import torch
 
-from spynco_mm.engine import benchmark, launch
+import benchmark  # the package beside this script, which Python prefers to a module
+from spynco_mm.engine import launch
 from spynco_mm.utils.console import one_sentence_errors
 from spynco_mm.utils.files import write_atomically
-from spynco_mm.visualization import benchmark_chart
 
 
 def positive(text: str) -> int:
@@ -40,7 +40,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--models",
         nargs="+",
-        choices=benchmark.MODELS,
+        choices=benchmark.CONTENDERS,
         default=["spynco", "spynco_naive", "colcycle", "cyclegan"],
         help="ratios are to the first",
     )
@@ -100,12 +100,12 @@ def main() -> None:
         results = dict(machine=benchmark.describe_machine(cell), cells=cells)
         if args.colorize:
             results["colorize"] = benchmark.measure_colorize(args.colorize, cell, args.rounds)
-        table = benchmark.format_table(results)
+        table = benchmark.benchmark_report(results)
         out = Path(args.out)
         write_atomically(out / "benchmark.json", json.dumps(results, indent=2).encode())
-        write_atomically(out / "benchmark.md", f"{table}\n".encode())
-        write_atomically(out / "benchmark.png", benchmark_chart(cells, benchmark.PARTS))
-        print(f"{table}\n\nAlso in {out}/benchmark.md, .json and .png")
+        write_atomically(out / "benchmark.md", table.encode())
+        write_atomically(out / "benchmark.png", benchmark.benchmark_chart(cells, benchmark.PARTS))
+        print(f"{table}\nAlso in {out}/benchmark.md, .json and .png")
 
 
 if __name__ == "__main__":

@@ -13,10 +13,14 @@ import signal
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from spynco_mm.experiments import TARGETS, Study, reproduce
-from spynco_mm.utils.console import one_sentence_errors
+import c_library
+
+from reproduction.study import Study
+from reproduction.targets import TARGETS, reproduce
+from spynco_mm.utils.console import CfgOptions, one_sentence_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -44,7 +48,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--cfg-options",
         nargs="+",
-        default=[],
+        action=CfgOptions,
+        default={},
         metavar="KEY=VALUE",
         help="further settings of every training of a colorizer",
     )
@@ -55,6 +60,7 @@ def main() -> None:
     args = parse_args()
     # As Ctrl-C: ends the trainings too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    c_library.apply_to_new_processes()  # as tools/train.py trains
     with one_sentence_errors():
         study = Study(
             data=args.data,

@@ -1,6 +1,7 @@
-# Sourced by quickstart.sh and run_tests.sh: sets PYTHON to an interpreter that has everything. An
-# active environment that fits is used as it is; else .venv is made in the clone, once.
-REQUIRE="runtime export demo tests"
+# Sourced by quickstart.sh and run_tests.sh: sets PYTHON to an interpreter that has what they need,
+# REQUIRE by the names of files of requirements/. An active environment that fits is used as it is;
+# else .venv is made in the clone, once, with this package in it.
+REQUIRE="${REQUIRE:-runtime}"
 source "$(dirname "${BASH_SOURCE[0]}")/python.sh"
 if ! fits "$PYTHON"; then
     PYTHON="$ROOT/.venv/bin/python"
@@ -18,12 +19,13 @@ if ! fits "$PYTHON"; then
         "$base" -m venv "$ROOT/.venv"
     fi
     echo "Installing the tested set of packages into $ROOT/.venv (about 7 GB, some minutes) ..."
-    files=()
+    extras=lite
     for name in $REQUIRE; do
-        files+=(-r "$ROOT/requirements/$name.txt")
+        if [ "$name" != runtime ]; then # which is the package's own
+            extras="$extras,$name"
+        fi
     done
     "$PYTHON" -m pip install --quiet --disable-pip-version-check \
-        -c "$ROOT/requirements/constraints.txt" \
-        "${files[@]}" mmcv-lite
+        -c "$ROOT/requirements/constraints.txt" -e "$ROOT[$extras]"
     "$PYTHON" "$ROOT/tools/check_env.py" $REQUIRE
 fi

@@ -1,4 +1,4 @@
-# Contours ablation (Table 2), N = 3.
-_base_ = ["../spynco_cezanne.py"]
+# Table 2: no contours loss, N = 3.
+_base_ = ["../spynco_cezanne.py", "../_base_/ablations.py"]
 
-model = dict(contours_loss=None)
+model = _base_.no_contours

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from spynco_mm.datasets.images import read_image
 from spynco_mm.datasets.photographs import photograph_path
+from spynco_mm.evaluation.tables import markdown_table
 from spynco_mm.utils.files import write_atomically
 
 from .colorizer import Colorizer, run_generator
@@ -220,13 +221,8 @@ def export_and_compare(colorizer: Colorizer, path: Path) -> dict:
 
 def format_comparison(report: dict) -> str:
     """The report of :func:`export_and_compare` as a Markdown table."""
-    lines = [
-        "| batch | height | width | output | max. difference | mean difference |",
-        "| ----: | -----: | ----: | ------ | --------------: | --------------: |",
-    ]
+    rows = [["batch", "height", "width", "output", "max. difference", "mean difference"]]
     for row in report["rows"]:
-        lines.append(
-            f"| {row['batch']} | {row['height']} | {row['width']} | {row['output']} "
-            f"| {row['max_difference']:.2e} | {row['mean_difference']:.2e} |"
-        )
-    return "\n".join([*lines, "", "Differences from PyTorch in grey levels, on 0-255."])
+        numbers = (f"{row[f'{which}_difference']:.2e}" for which in ("max", "mean"))
+        rows.append([row["batch"], row["height"], row["width"], row["output"], *numbers])
+    return f"{markdown_table(rows, left=(3,))}\nDifferences from PyTorch in grey levels, on 0-255."

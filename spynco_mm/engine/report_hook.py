@@ -4,13 +4,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmagic.registry import HOOKS
-from mmagic.visualization import VisBackend
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from mmengine.visualization import LocalVisBackend
 
-from spynco_mm.evaluation import ColorizationMetric, format_table, results_dict, save_results
+from spynco_mm.evaluation import (
+    ColorizationMetric,
+    format_table,
+    read_images,
+    results_dict,
+    save_results,
+)
 from spynco_mm.visualization import pyramid_grid, save_png
 
 
@@ -130,7 +135,7 @@ class ColorizationReportHook(Hook):
         runner.logger.info(f"Colorization, {split}:\n{format_table(results)}")
         save_results(results, work_dir / "results.json")
 
-        grid = pyramid_grid(self._samples, **metric.image_keys)
+        grid = pyramid_grid([read_images(s, **metric.image_keys) for s in self._samples])
         self._samples = []
         save_png(grid, work_dir / "pyramid.png")
         step = 0
@@ -140,6 +145,9 @@ class ColorizationReportHook(Hook):
             if split == "val":
                 unit = "epoch" if by_epoch else "iter"
                 save_png(grid, work_dir / "vis" / f"{unit}_{step}.png")
+        # Here, since it takes a second that only trainings have; they have it already.
+        from mmagic.visualization import VisBackend
+
         # Not by visualizer.add_image: it would hand the picture to the local backends too.
         for backend in runner.visualizer._vis_backends.values():
             if not isinstance(backend, (LocalVisBackend, VisBackend)):

@@ -3,12 +3,37 @@
 import json
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from spynco_mm.utils.files import write_atomically
 
 from .colorization_metric import SCORES
+
+
+def markdown_table(rows: Sequence[Sequence], left: Sequence[int] = (0,)) -> str:
+    """A table in Markdown whose columns are aligned in plain text, too.
+
+    Args:
+        rows: Lines of cells, the header first.
+        left: The columns that are aligned to the left, by number; the others are to the right.
+
+    Returns:
+        The table, with a line break at its end.
+    """
+    rows = [[str(cell) for cell in row] for row in rows]
+    # A rule takes three dashes at least.
+    widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
+    rule = ["-" * w if i in left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
+    lines = [
+        " | ".join(
+            text.ljust(width) if column in left else text.rjust(width)
+            for column, (text, width) in enumerate(zip(row, widths))
+        )
+        for row in (rows[0], rule, *rows[1:])
+    ]
+    return "".join(f"| {line} |\n" for line in lines)
 
 
 def _output_names(rows: dict) -> list[str]:
@@ -79,21 +104,10 @@ def format_table(results: dict) -> str:
         row = results[name]
         label = "grey input" if name == "gray" else f"G_{name[1:]}"
         lines.append([label, f"{row['MSE']:.2f}", f"{row['PSNR']:.2f}", f"{row['SSIM']:.4f}"])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    lines.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
-    text = [
-        "| "
-        + " | ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths))
-        )
-        + " |"
-        for line in lines
-    ]
     notes = [_verdict(results)]
     if "settings" in results:
         notes.append(_note(results["settings"]))
-    return "\n".join([*text, "", *notes])
+    return "\n".join([markdown_table(lines), *notes])
 
 
 def _finite(value: Any) -> Any:

@@ -1,4 +1,3 @@
-from .classifiers import ImageClassifier
 from .colcycle import ColCycleGenerator
 from .discriminator import SpyncoDiscriminator
 from .generator import SpyncoGenerator
@@ -11,7 +10,6 @@ __all__ = [
     "ContoursLoss",
     "ExactConsistency",
     "HandcraftedTranslation",
-    "ImageClassifier",
     "OSPLoss",
     "PseudoCycleGAN",
     "SpyncoDiscriminator",

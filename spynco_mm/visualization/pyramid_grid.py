@@ -7,12 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib import font_manager
-from mmagic.structures import DataSample
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from spynco_mm.evaluation.colorization_metric import read_images
 from spynco_mm.utils.files import write_atomically
 
 BACKGROUND = 255
@@ -36,11 +33,7 @@ def _titles(num_outputs: int) -> list[str]:
 
 
 def pyramid_grid(
-    samples: Sequence[dict | DataSample],
-    min_size: int = 128,
-    fake_key: str = "fake_color",
-    gt_key: str = "img_color",
-    gray_key: str = "img_gray",
+    samples: Sequence[tuple[Tensor, Tensor, Tensor]], min_size: int = 128
 ) -> np.ndarray:
     """One row per image: grey, G_N, ..., G_1, real; for a model without pyramid grey, output, real.
 
@@ -48,25 +41,24 @@ def pyramid_grid(
     made, checkerboards included (section 6.1).
 
     Args:
-        samples: Samples as :func:`spynco_mm.evaluation.read_images` takes them, BGR, 0 to 255, of
-            one model. Their sizes may differ.
+        samples: Of one model, as :func:`spynco_mm.evaluation.read_images` gives them: grey input
+            (3×H×W), outputs (N×3×H×W, final output first), real image (3×H×W), BGR, 0 to 255.
+            Their sizes may differ.
         min_size: Images are shown at least so many pixels high and wide.
-        fake_key: Name of the final output in a sample.
-        gt_key: Name of the real colour image.
-        gray_key: Name of the grey input.
 
     Returns:
         H×W×3 bytes, RGB.
 
     Raises:
         ValueError: There is no sample.
-        KeyError: A sample lacks an image.
     """
+    # Here, since only those who draw need it: it is half of what importing this package would take.
+    from matplotlib import font_manager
+
     if not samples:
         raise ValueError("pyramid_grid: there is no sample to show.")
     rows = []
-    for sample in samples:
-        gray, outputs, real = read_images(sample, fake_key, gt_key, gray_key)
+    for gray, outputs, real in samples:
         factor = max(1, math.ceil(min_size / min(real.shape[1:])))
         images = [to_rgb(image) for image in (gray, *outputs.flip(0), real)]
         rows.append([image.repeat(factor, axis=0).repeat(factor, axis=1) for image in images])

@@ -11,6 +11,7 @@ from mmengine.registry import VISBACKENDS
 from mmengine.visualization import BaseVisBackend
 
 from spynco_mm.engine.report_hook import ColorizationReportHook
+from spynco_mm.evaluation import read_images
 from spynco_mm.visualization import pyramid_grid
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
@@ -120,7 +121,8 @@ def test_shows_images_spread_over_the_data_set(tmp_path):
     chosen = [make_image(i) for i in (0, 2, 4)]  # 3 of 7
     with torch.no_grad():
         samples = [DataSample(img_color=image, img_gray=make_gray(image)) for image in chosen]
-        expected = pyramid_grid(runner.model(None, samples, "predict"))
+        outputs = runner.model(None, samples, "predict")
+        expected = pyramid_grid([read_images(sample) for sample in outputs])
     assert (read_png(tmp_path / "pyramid.png") == expected).all()
     settings = json.loads((tmp_path / "results.json").read_text())["settings"]
     assert settings["split"] == "test" and "epoch" not in settings

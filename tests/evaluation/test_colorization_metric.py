@@ -153,3 +153,20 @@ def test_two_processes_count_every_image_once(tmp_path):
         distributed = json.loads((tmp_path / f"rank{rank}.json").read_text())
         for name in ("plain", "multi"):
             assert distributed[name] == pytest.approx(found[name], rel=1e-12, abs=0)
+
+
+@pytest.mark.parametrize("key", ["photo", "img_path"])
+def test_scores_per_photograph(key):
+    metric = ColorizationMetric(per_photograph=True)
+    real = torch.zeros(3, 8, 8)
+
+    def crop(photo, error):
+        return dict(img_color=real, img_gray=real, fake_color=real + error, **{key: photo})
+
+    metric.process(None, [crop("a", 1.0), crop("b", 4.0), crop("a", 3.0)])
+    total = metric.evaluate(size=3)
+    # Two crops of a: (1 + 9) / 2 = 5; one of b: 16; all: 26 / 3.
+    assert metric.photographs["a"]["G1/MSE"] == 5
+    assert metric.photographs["b"]["G1/MSE"] == 16
+    assert metric.photographs["b"]["gray/MSE"] == 0
+    assert total["G1/MSE"] == pytest.approx(26 / 3)

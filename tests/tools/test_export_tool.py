@@ -14,7 +14,7 @@ def test_export(monkeypatch, capsys, tiny_checkpoint, tmp_path):
     assert report["file"] == "colorizer.onnx"
     assert report["max_difference"] < 0.01
     printed = capsys.readouterr().out
-    assert "| 2 | 101 | 67 | G1 |" in printed
+    assert "|     2 |    101 |    67 | G1     |" in printed
     assert f"{path}: " in printed
     assert sorted(p.name for p in tmp_path.iterdir()) == ["colorizer.onnx", "colorizer.onnx.json"]
 

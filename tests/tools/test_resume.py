@@ -30,7 +30,7 @@ param_scheduler = [
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
-    return write_config(folder / "small.py", "spynco_demo.py", DATA)
+    return write_config(folder / "small.py", "spynco_exact_demo.py", DATA)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,0 @@
-# Contours ablation (Table 2), N = 1.
-_base_ = ["./spynco_l1_cifar10.py"]
-
-model = dict(contours_loss=None)

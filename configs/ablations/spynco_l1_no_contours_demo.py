@@ -1,4 +1,0 @@
-# Contours ablation (Table 2), N = 1.
-_base_ = ["./spynco_l1_demo.py"]
-
-model = dict(contours_loss=None)

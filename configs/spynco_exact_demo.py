@@ -1,0 +1,12 @@
+# spynco_demo.py with exact consistency, in the same time.
+_base_ = [
+    "./_base_/models/spyncogan_exact.py",
+    "./_base_/datasets/demo.py",
+    "./_base_/schedules/adam_10e.py",
+    "./_base_/default_runtime.py",
+]
+
+model = dict(
+    generator=dict(base_channels=24),
+    discriminator=dict(channels=(24, 48, 96, 192)),
+)

@@ -1,0 +1,174 @@
+"""Every table and figure, from the command line to the files, at a tiny size."""
+
+import json
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from mmengine.config import Config
+from PIL import Image
+
+from reproduction.study import Study
+from reproduction.targets import TARGETS, reproduce
+from spynco_mm.datasets import DataError, FolderColorization
+from spynco_mm.datasets.photographs import photograph_path
+from spynco_mm.engine import read_history
+
+TINY = {
+    "train_dataloader.dataset.crops_per_photo": 4,
+    "train_dataloader.dataset.photos": ["china", "flower"],
+    "val_dataloader.dataset.photos": ["china", "flower"],
+    "train_dataloader.batch_size": 4,
+}
+
+
+def study(folder, **changes):
+    settings = dict(data="demo", epochs=2, classifier_epochs=1, jobs=2, cfg_options=TINY)
+    return Study(**{**settings, "work_dir": folder, **changes})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("reproduce")
+    command = [sys.executable, "tools/reproduce.py", "all", "--data", "demo", "--epochs", "2"]
+    command += ["--classifier-epochs", "1", "--jobs", "2", "--work-dir", str(path)]
+    options = [f"{key}={value}".replace("'", "").replace(" ", "") for key, value in TINY.items()]
+    done = subprocess.run([*command, "--cfg-options", *options], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "[1/7]" in done.stderr and "epoch" in done.stderr  # progress
+    assert "# table1 on demo" in done.stdout
+    return path
+
+
+def result(folder, target):
+    return json.loads((folder / "demo_small" / f"{target}.json").read_text())
+
+
+def test_every_target_is_written_with_what_it_was_made_with(folder):
+    for target in TARGETS:
+        data = result(folder, target)
+        assert data["target"] == target and data["versions"]["torch"]
+        for run in data["runs"]:
+            assert run["seed"] == 0 and run["processes"] == 1
+            assert Config.fromfile(run["config"]).randomness.seed == 0
+        text = (folder / "demo_small" / f"{target}.md").read_text()
+        assert text.startswith(f"# {target} on demo")
+        if target.startswith("fig"):
+            with Image.open(folder / "demo_small" / f"{target}.png") as picture:
+                assert np.asarray(picture.convert("L")).std() > 5
+            ElementTree.parse(folder / "demo_small" / f"{target}.svg")
+
+
+def test_numbers_are_those_of_the_runs_logs(folder):
+    history = read_history(folder / "demo_small" / "runs" / "l1_seed0")
+    assert [entry["epoch"] for entry in history] == [1]  # the ablations end with the tables
+    rows = {row["variant"]: row for row in result(folder, "table1")["rows"]}
+    assert rows["l1"]["MSE"]["mean"] == pytest.approx(history[0]["metrics"]["G1/MSE"])
+    assert set(rows) == {"l1", "spynco", "exact", "gray"}
+    assert {row["variant"] for row in result(folder, "table2")["rows"]} == {
+        "l1_no_contours", "l1", "no_contours", "spynco", "exact", "gray"
+    }  # fmt: skip
+    figure = result(folder, "fig6")
+    for label, run in (("Col-Cycle", "colcycle"), ("CycleGAN", "cyclegan")):
+        history = read_history(folder / "demo_small" / "runs" / f"{run}_seed0")
+        expected = [entry["metrics"]["G1/SSIM"] for entry in history]
+        assert figure["curves"][label]["SSIM"] == [expected] and len(expected) == 2
+    assert [f"SpyncoGan G_{i}" in figure["curves"] for i in (1, 2, 3)] == [True] * 3
+    assert figure["intervals"][0]["photographs"] == 2
+
+
+def test_classifiers_are_tested_on_every_set(folder):
+    data = result(folder, "table3")
+    names = ["real_color", "real_gray", "G1_001", "G1_002"]
+    assert data["domains"] == names
+    matrix = np.array(data["accuracy"][0])
+    assert matrix.shape == (4, 4) and (matrix >= 0).all() and (matrix <= 100).all()
+    for name, row in zip(names, matrix):
+        entry = read_history(folder / "demo_small" / "classifiers" / "seed0" / name)[-1]
+        assert [entry["metrics"][f"{test}/top1"] for test in names] == row.tolist()
+        average = next(r["on_all"]["mean"] for r in data["rows"] if r["domain"] == name)
+        assert average == pytest.approx(row.mean())
+    # Each of twelve pairs, a quarter of them and what equals the last.
+    assert len(result(folder, "fig7")["top_quarter"]) >= 3
+
+
+def test_colorized_sets_hold_the_same_pictures_with_labels(folder):
+    sets = folder / "demo_small" / "sets"
+    real, gray, first, second = (
+        FolderColorization(
+            str(sets / name),
+            color_dir=dict(train="train", test="test"),
+            class_folders=True,
+            split="train",
+            test_mode=True,
+        )
+        for name in ("real_color", "real_gray", "seed0/G1_001", "seed0/G1_002")
+    )
+    assert len(real) == len(gray) == len(first) == 8  # two photographs, four crops
+    for i in range(8):
+        color, grey = real[i]["img_color"].astype(float), gray[i]["img_color"]
+        assert real[i]["gt_label"] == first[i]["gt_label"] == second[i]["gt_label"]
+        luma = color @ [0.299, 0.587, 0.114]
+        assert np.abs(grey - luma[..., None]).max() <= 0.51
+        assert (first[i]["img_color"] != second[i]["img_color"]).any()
+
+
+def test_finished_runs_are_not_trained_again(folder):
+    files = {
+        path: path.stat().st_mtime_ns
+        for pattern in ("*.pth", "train.log", "0*.png")
+        for path in folder.rglob(pattern)
+    }
+    assert len(files) > 20
+    text = reproduce(study(folder), TARGETS)
+    assert {path: path.stat().st_mtime_ns for path in files} == files
+    assert "# fig7 on demo" in text
+
+
+def test_interrupted_run_goes_on(folder):
+    run = study(folder).run("colcycle", 0)
+    before = read_history(run.folder)
+    # As if it had been killed while it evaluated the second epoch.
+    lines = (run.folder / "history.jsonl").read_text().splitlines()
+    (run.folder / "history.jsonl").write_text(lines[0] + "\n")
+    log = (run.folder / "train.log").read_text()
+    reproduce(study(folder), ["fig6"])
+    after = read_history(run.folder)
+    added = (run.folder / "train.log").read_text()[len(log) :]
+    assert "resumed epoch: 1" in added
+    assert after[0] == before[0] and after[1]["epoch"] == 2
+    # Exactly what it would have been.
+    assert after[1]["metrics"] == pytest.approx(before[1]["metrics"], rel=1e-6)
+
+
+def test_other_settings_do_not_mix_with_old_runs(folder):
+    with pytest.raises(ValueError, match=r"other settings .*train_cfg in \w+_seed0\.py"):
+        reproduce(study(folder, epochs=4), ["table1"])
+
+
+def test_missing_labels_are_said_before_any_training(tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for name in ("china", "flower", "coffee", "chelsea", "astronaut"):
+        Image.open(photograph_path(name)).convert("RGB").resize((48, 48)).save(
+            pictures / f"{name}.png"
+        )
+    flat = study(tmp_path, data=str(pictures), cfg_options={})
+    with pytest.raises(DataError, match=r"need labels, but .*pictures has none"):
+        reproduce(flat, ["table3"])
+    assert not (flat.folder / "runs").exists()
+    # Three classes, but one picture of five is for testing.
+    for name in ("china", "flower", "coffee", "chelsea", "astronaut"):
+        (pictures / name[0]).mkdir(exist_ok=True)
+        (pictures / f"{name}.png").rename(pictures / name[0] / f"{name}.png")
+    (flat.folder / "split.json").unlink()
+    with pytest.raises(DataError, match="at least two classes, each with pictures"):
+        reproduce(study(tmp_path, data=str(pictures), cfg_options={}), ["fig7"])
+
+
+def test_tables_without_an_evaluation_are_refused(tmp_path):
+    late = {**TINY, "train_cfg.val_interval": 2}
+    with pytest.raises(ValueError, match="up to epoch 1, but the first is after epoch 2"):
+        reproduce(study(tmp_path, cfg_options=late), ["table1"])

@@ -1,0 +1,19 @@
+"""What training and colorizing cost, measured side by side (``tools/benchmark.py``)."""
+
+from .chart import benchmark_chart
+from .contenders import CONTENDERS, Cell, model_config
+from .measure import describe_machine, measure, measure_colorize
+from .report import benchmark_report
+from .worker import PARTS
+
+__all__ = [
+    "CONTENDERS",
+    "PARTS",
+    "Cell",
+    "benchmark_chart",
+    "benchmark_report",
+    "describe_machine",
+    "measure",
+    "measure_colorize",
+    "model_config",
+]
