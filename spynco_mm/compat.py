@@ -162,10 +162,17 @@ def load_checkpoints_with(read: Callable) -> bool:
     Args:
         read: From a path, an address or an open file, and ``map_location``, to the content.
     """
+    from mmengine.dist import barrier, is_main_process
     from mmengine.runner import checkpoint
 
     def load_url(url, model_dir=None, map_location=None, progress=True):
-        return read(url, map_location)
+        try:
+            return read(url, map_location)
+        except ValueError:
+            # The other processes wait for the first one, and then find out for themselves.
+            if is_main_process():
+                barrier()
+            raise
 
     checkpoint.torch = _CheckedTorch(read)
     checkpoint.load_url = load_url
