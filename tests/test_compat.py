@@ -308,14 +308,16 @@ def test_evaluation_loops_say_how_long_they_are():
 
 
 def test_two_ranks(tmp_path):
-    """Averaged gradients in CycleGAN and SpyncoGAN, and an end without gloo's abort."""
+    """Averaged gradients in CycleGAN and SpyncoGAN, a checkpoint that nobody can fetch, and an end
+    without gloo's abort.
+    """
     script = ROOT / "tests" / "two_ranks.py"
     with ThreadPoolExecutor() as pool:
         ranks = list(pool.map(lambda rank: run(script, tmp_path, rank), (0, 1)))
     for rank in ranks:
         assert rank.returncode == 0, rank.stderr[-3000:]
         # leave_gloo ends the processes there, with all that was printed.
-        assert rank.stdout.endswith("done")
+        assert rank.stdout.endswith("CheckpointError done")
 
     first, second, union = (torch.load(tmp_path / f"{n}.pt") for n in ("rank0", "rank1", "union"))
     # The fault: every process trains a model of its own.

@@ -21,8 +21,11 @@ import spynco_mm  # noqa: E402
 init_default_scope("mmagic")
 
 from mmagic.models import CycleGAN  # noqa: E402
+from mmengine.runner.checkpoint import _load_checkpoint  # noqa: E402
 from small_models import batch, build, optimizers  # noqa: E402
 from test_mixing import PATCH_D, SPYNCO_D, SPYNCO_G, translation_model  # noqa: E402
+
+from spynco_mm.utils.checkpoint import CheckpointError  # noqa: E402
 
 
 def train(model, names, data, wrap):
@@ -81,6 +84,11 @@ if __name__ == "__main__":
         }
         dist.is_initialized = original
         torch.save(union, folder / "union.pt")
+    torch.hub.set_dir(folder / "hub")
+    try:
+        _load_checkpoint("http://127.0.0.1:9/none.pth")  # only the first process fetches
+    except CheckpointError as error:
+        print(type(error).__name__, end=" ")
     print("done", end="")
     spynco_mm.compat.leave_gloo()
     print("not reached")
