@@ -9,7 +9,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import get_state_dict
 
-from spynco_mm.utils.checkpoint import CheckpointError
+from spynco_mm.utils.checkpoint import CheckpointError, same_kind
 
 
 class GuardHook(Hook):
@@ -87,9 +87,7 @@ def _check_types(source: str, model: dict, checkpoint: dict, resume: bool) -> No
             if ours.dtype == theirs.dtype:
                 continue
             kind = f"{source}: its {name} is {theirs.dtype}, and {ours.dtype} in the model"
-            if ours.is_complex() != theirs.is_complex() or (
-                ours.is_floating_point() != theirs.is_floating_point()
-            ):
+            if not same_kind(ours, theirs):
                 raise CheckpointError(f"{kind}; use the checkpoint of such a model.")
             if resume:
                 raise CheckpointError(

@@ -302,6 +302,11 @@ def latest_checkpoint(work_dir: str | Path) -> str | None:
     return max(found)[1] if found else None
 
 
+def same_kind(a: Tensor, b: Tensor) -> bool:
+    """Whether one can be converted to the other: both real, both complex, or neither."""
+    return (a.is_floating_point(), a.is_complex()) == (b.is_floating_point(), b.is_complex())
+
+
 def describe_mismatch(model: dict, checkpoint: dict, at_most: int = 8) -> str:
     """Which layers two state dicts do not share, in words; empty if they fit."""
     lines = [
@@ -309,6 +314,11 @@ def describe_mismatch(model: dict, checkpoint: dict, at_most: int = 8) -> str:
         f"{tuple(value.shape)} in the model"
         for name, value in model.items()
         if name in checkpoint and checkpoint[name].shape != value.shape
+    ]
+    lines += [
+        f"{name} is {checkpoint[name].dtype} in the checkpoint and {value.dtype} in the model"
+        for name, value in model.items()
+        if name in checkpoint and not same_kind(checkpoint[name], value)
     ]
     lines += [f"{name} is missing in the checkpoint" for name in model if name not in checkpoint]
     lines += [f"{name} is unknown to the model" for name in checkpoint if name not in model]

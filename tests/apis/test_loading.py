@@ -231,6 +231,11 @@ def test_odd_tensors(tiny_checkpoint, tmp_path):
         Colorizer(edited(lambda weight: weight * float("nan")))
     with pytest.raises(CheckpointError, match=r"has shape \(5, 16, 3, 3\) in the checkpoint"):
         Colorizer(edited(lambda weight: weight[:5].clone()))
+    for dtype in (torch.int64, torch.complex64):
+        with pytest.raises(
+            CheckpointError, match=rf"is {dtype} in the checkpoint and torch\.float"
+        ):
+            Colorizer(edited(lambda weight, dtype=dtype: weight.to(dtype)))
     half = Colorizer(edited(lambda weight: weight.half()), device="cpu")
     assert {p.dtype for p in half.generator.parameters()} == {torch.float32}
 

@@ -71,6 +71,11 @@ def test_describe_mismatch():
     )
     assert describe_mismatch(model, other, at_most=1).endswith("(2, 3) in the model, and 2 more")
     assert describe_mismatch(model, dict(model)) == ""
+    half = {name: value.half() for name, value in model.items()}
+    assert describe_mismatch(model, half) == ""
+    assert describe_mismatch(model, {**half, "same": torch.zeros(4, dtype=torch.int32)}) == (
+        "same is torch.int32 in the checkpoint and torch.float32 in the model"
+    )
 
 
 # ------------------------------------------------------------------------------------ not honest
