@@ -177,7 +177,7 @@ def check_checkpoint(path: str) -> None:
     Raises:
         CheckpointError: It cannot be used.
     """
-    if "://" not in path:
+    if "://" not in str(path):
         read_checkpoint(path)
 
 
