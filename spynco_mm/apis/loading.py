@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from mmagic.registry import MODELS
 from mmengine.config import Config
-from torch import nn
+from torch import Tensor, nn
 
 from spynco_mm.models import HandcraftedTranslation
 from spynco_mm.models.adapter import AnyGenerator
