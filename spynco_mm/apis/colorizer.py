@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from spynco_mm.datasets.images import DataError
 from spynco_mm.models import ExactConsistency, HandcraftedTranslation
+from spynco_mm.models.adapter import AnyGenerator
+from spynco_mm.models.ops.padding import pad_to_fit
 
 from .loading import PathLike, load_colorization, split_config_and_checkpoint
 from .pictures import Picture, grey_if_grey, picture_of, read_picture
@@ -22,8 +24,6 @@ from .tiled import can_tile, tiled_pyramid
 
 #: Rows that are worked on at once where a whole picture of floats would not fit.
 BAND = 256
-#: Copies of the widest features that are alive at once in an untiled pass, as measured.
-COPIES = 4
 
 
 def to_gray(pixels: np.ndarray, translation: HandcraftedTranslation) -> np.ndarray:
@@ -36,33 +36,6 @@ def to_gray(pixels: np.ndarray, translation: HandcraftedTranslation) -> np.ndarr
             band = translation(torch.from_numpy(band).permute(2, 0, 1)[None])[0, 0].numpy()
         gray[top : top + BAND] = band * scale
     return gray
-
-
-def _reflected(size: int, padded: int) -> Tensor:
-    """Indices that extend ``size`` positions to ``padded`` by reflection, as often as needed."""
-    index = torch.arange(padded) % max(2 * size - 2, 1)
-    return torch.minimum(index, 2 * size - 2 - index).clamp_min(0)
-
-
-def pad_to_fit(image: Tensor, stride: int, min_size: int) -> Tensor:
-    """Extend N×C×H×W at the bottom and right, by reflection, to a size a generator takes.
-
-    One row or column has nothing to reflect and is repeated.
-    """
-    for dim in (2, 3):
-        size = image.shape[dim]
-        padded = max(-(-size // stride) * stride, min_size)
-        if padded != size:
-            image = image.index_select(dim, _reflected(size, padded).to(image.device))
-    return image
-
-
-def run_generator(generator: nn.Module, image: Tensor, num_outputs: int) -> Sequence[Tensor]:
-    """The first outputs of any generator; one that gives a tensor has one."""
-    if getattr(generator, "num_outputs", 1) > 1:
-        return generator(image, num_outputs=num_outputs)
-    output = generator(image)
-    return [output] if isinstance(output, Tensor) else output
 
 
 class Colorizer:
@@ -140,9 +113,10 @@ class Colorizer:
             raise ValueError(f"Colorizer: there is no device '{device}'; torch sees no GPU.")
         loaded = load_colorization(checkpoint, config)
         self.generator: nn.Module = loaded.generator.to(self.device)
+        self._run = AnyGenerator(self.generator)
         self.translation = loaded.translation
         self.mean, self.std, self.bgr = loaded.mean, loaded.std, loaded.bgr
-        self.num_outputs: int = getattr(self.generator, "num_outputs", 1)
+        self.num_outputs = self._run.num_outputs
         if output != "all" and output not in range(1, self.num_outputs + 1):
             raise ValueError(
                 f"Colorizer: this generator has the outputs 1 to {self.num_outputs}, and 'all'; "
@@ -162,19 +136,9 @@ class Colorizer:
             )
             memory = free // 2
         #: Pixels of an untiled pass.
-        self.pass_pixels = max(memory // self._bytes_per_pixel(), 1)
+        self.pass_pixels = max(memory // self._run.bytes_per_pixel(), 1)
         self._project = ExactConsistency(self.translation, out_of_range="compress")
         self.network_seconds = 0.0
-
-    def _bytes_per_pixel(self) -> int:
-        """Of the activations of an untiled pass, at its widest point."""
-        if not can_tile(self.generator):
-            first = next(m for m in self.generator.modules() if isinstance(m, nn.Conv2d))
-            return 4 * COPIES * first.out_channels
-        mapping = self.generator.mapping
-        # In a narrow network the products of the fast mapping's taps are what is widest.
-        taps = mapping.out_channels * mapping.kernel_size[0] ** 2
-        return 4 * max(COPIES * mapping.in_channels, 2 * mapping.in_channels + 2 * taps)
 
     # ------------------------------------------------------------------------------- kinds of input
 
@@ -335,10 +299,8 @@ class Colorizer:
         """N×1×H×W in [0, 255], of one size, to N×H×W×3 for each output."""
         n, _, height, width = gray.shape
         results = [np.empty((n, height, width, 3), dtype) for _ in self.outputs]
-        stride, smallest = (
-            getattr(self.generator, k, d) for k, d in (("stride", 4), ("min_size", 16))
-        )
-        image = pad_to_fit((gray - self.mean) / self.std, stride, smallest)
+        smallest = self._run.min_size
+        image = pad_to_fit((gray - self.mean) / self.std, self._run.stride, smallest)
 
         def write(result: np.ndarray, top: int, left: int, values: Tensor) -> None:
             rgb = values.flip(1) if self.bgr else values
@@ -348,7 +310,7 @@ class Colorizer:
 
         if image[:, 0].numel() <= max(self.pass_pixels, smallest * smallest * n):
             image = image.to(self.device).expand(-1, 3, -1, -1)
-            pyramid = run_generator(self.generator, image, max(self.outputs))
+            pyramid = self._run(image, max(self.outputs))
             for i, result in zip(self.outputs, results):
                 write(result, 0, 0, pyramid[i - 1])
         elif can_tile(self.generator):

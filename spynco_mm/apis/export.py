@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from spynco_mm.datasets.images import read_image
 from spynco_mm.datasets.photographs import photograph_path
 from spynco_mm.evaluation.tables import markdown_table
+from spynco_mm.models.adapter import AnyGenerator
+from spynco_mm.models.ops.padding import pad_to_fit
 from spynco_mm.utils.files import write_atomically
 
-from .colorizer import Colorizer, run_generator
+from .colorizer import Colorizer
 
 #: Height and width of the real pictures that an exported file is tried on: multiples of the stride,
 #: odd, below the network's minimum, long, one pixel.
@@ -36,37 +38,32 @@ class ExportError(ValueError):
 class GrayToColor(nn.Module):
     """What is exported: N×1×H×W grey in [0, 1] to N×3×H×W RGB in [0, 1], of any N, H and W.
 
-    Pictures are extended by reflection and the results cropped, as a :class:`Colorizer` does, but
-    with tensors for all sizes, so that tracing records the arithmetic. The layers compute their
-    naive way, which other programs have fast operators for.
+    Pictures are extended by reflection and the results cropped, as a :class:`Colorizer` does.
     """
 
     def __init__(self, colorizer: Colorizer):
         super().__init__()
         self.generator = copy.deepcopy(colorizer.generator).cpu()
-        for module in self.generator.modules():
-            if hasattr(module, "fast"):
-                module.fast = False
+        self.run = AnyGenerator(self.generator)
         self.mean, self.std, self.bgr = colorizer.mean / 255, colorizer.std / 255, colorizer.bgr
         self.outputs = colorizer.outputs
-        self.stride = getattr(self.generator, "stride", 4)
-        self.min_size = getattr(self.generator, "min_size", 16)
 
-    def _extend(self, x: Tensor, dim: int) -> Tensor:
-        size = torch.as_tensor(x.shape[dim])
-        one = torch.ones_like(size)
-        strides = torch.div(size + self.stride - 1, self.stride, rounding_mode="floor")
-        padded = torch.maximum(strides * self.stride, self.min_size * one)
-        index = torch.remainder(torch.arange(padded), torch.maximum(2 * size - 2, one))
-        index = torch.minimum(index, 2 * size - 2 - index).clamp_min(0)
-        return x.index_select(dim, index)
+    @property
+    def example(self) -> Tensor:
+        """Images to record the computation with.
+
+        A condition on a size is recorded as what it is for these: they have to be extended in both
+        directions, and so every image is.
+        """
+        side = self.run.min_size
+        return torch.rand(2, 1, side - 1, side - 2)
 
     def forward(self, gray: Tensor) -> "tuple[Tensor, ...]":
         """N×1×H×W in [0, 1] to one N×3×H×W in [0, 1] for each output."""
         height, width = gray.shape[2], gray.shape[3]
-        x = self._extend(self._extend((gray - self.mean) / self.std, 2), 3)
+        x = pad_to_fit((gray - self.mean) / self.std, self.run.stride, self.run.min_size)
         x = torch.cat([x, x, x], 1)
-        pyramid = run_generator(self.generator, x, max(self.outputs))
+        pyramid = self.run(x, max(self.outputs))
         colors = []
         for i in self.outputs:
             color = pyramid[i - 1][:, :, :height, :width] * self.std + self.mean
@@ -75,12 +72,9 @@ class GrayToColor(nn.Module):
 
 
 def _trace(module: GrayToColor) -> torch.jit.ScriptModule:
-    # An example that needs neither padding nor cropping: sizes are recorded, not conditions on
-    # them, and all of these fail for the sizes that come out of _extend.
-    example = torch.rand(2, 1, 2 * module.min_size, 3 * module.min_size)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
-        return torch.jit.trace(module, example, check_trace=False)
+        return torch.jit.trace(module, module.example, check_trace=False)
 
 
 def _torchscript(module: GrayToColor, path: Path) -> None:
@@ -103,12 +97,11 @@ def _onnx(module: GrayToColor, path: Path) -> None:
     outputs = [f"color_G{i}" for i in module.outputs]
     axes = {0: "batch", 2: "height", 3: "width"}
     buffer = io.BytesIO()
-    example = torch.rand(2, 1, 2 * module.min_size, 3 * module.min_size)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             module,
-            (example,),
+            (module.example,),
             buffer,
             input_names=["gray"],
             output_names=outputs,

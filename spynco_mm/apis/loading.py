@@ -13,6 +13,7 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from spynco_mm.models import HandcraftedTranslation
+from spynco_mm.models.adapter import AnyGenerator
 from spynco_mm.models.translations import build_consistency
 from spynco_mm.utils.checkpoint import (
     CheckpointError,
@@ -173,9 +174,9 @@ def load_colorization(path: PathLike, config: PathLike | Config | None = None) -
         if std == 0:
             raise ValueError("data_preprocessor.std is 0")
         bgr = preprocessor.get("output_channel_order") != "RGB"
-        side = getattr(generator, "min_size", 16)
-        trial = generator(torch.zeros(1, 3, side, side))
-        trial = trial if isinstance(trial, Tensor) else trial[0]
+        run = AnyGenerator(generator)
+        side = run.min_size
+        trial = run(torch.zeros(1, 3, side, side), num_outputs=1)[0]
         if tuple(trial.shape) != (1, 3, side, side):
             raise ValueError("its generator does not make three channels of three")
     except Exception as error:  # Any argument a config may hold reaches the networks' constructors.

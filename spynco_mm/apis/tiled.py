@@ -10,7 +10,6 @@ computed tile by tile, and again for each norm that comes after it: with the pap
 twice the arithmetic of an untiled pass.
 """
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -138,15 +137,18 @@ class _Layer:
         self.source, self.source_size = source, size
         self.size = tuple(side * up // down for side in size)
         self.down, self.up, self.reach, self.tile = down, up, reach, tile
-        self.norm, self.act = block.norm, block.act
-        # The block's own way to its convolution, be it the fast one, without what follows.
-        self.conv = copy.copy(block)
-        self.conv._modules = dict(block._modules, norm=nn.Identity(), act=nn.Identity())
+        self.norm, self.act, self.block = block.norm, block.act, block
 
     def convolve(self, box: Box) -> Tensor:
         """The convolution's result in a box."""
         return _on_box(
-            self.conv, self.source, self.source_size, box, self.down, self.up, self.reach
+            self.block.convolve,
+            self.source,
+            self.source_size,
+            box,
+            self.down,
+            self.up,
+            self.reach,
         )
 
     def gather(self) -> None:

@@ -2,7 +2,8 @@ from .colcycle import ColCycleGenerator
 from .discriminator import SpyncoDiscriminator
 from .generator import SpyncoGenerator
 from .losses import ContoursLoss, OSPLoss
-from .spyncogan import PseudoCycleGAN, SpyncoGAN
+from .pseudo_cyclegan import PseudoCycleGAN
+from .spyncogan import SpyncoGAN
 from .translations import ExactConsistency, HandcraftedTranslation
 
 __all__ = [

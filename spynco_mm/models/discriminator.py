@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from mmagic.registry import MODELS
 from torch import Tensor, nn
 
-from .layers import ConvBlock, GANModule, SeparableConv, fast_layout
+from .base import GANModule
+from .layers import ConvBlock, SeparableConv
+from .ops.layout import layout
 
 
 @MODELS.register_module()
@@ -24,7 +26,7 @@ class SpyncoDiscriminator(GANModule):
         norm_cfg: mmcv's config of the norm; None for no norm.
         negative_slope: Of the leaky ReLU.
         fast: As in :class:`~spynco_mm.models.SpyncoGenerator`.
-        init_cfg: As in :class:`~spynco_mm.models.layers.GANModule`.
+        init_cfg: As in :class:`~spynco_mm.models.base.GANModule`.
     """
 
     def __init__(
@@ -84,6 +86,4 @@ class SpyncoDiscriminator(GANModule):
                 f"SpyncoDiscriminator needs images of at least {minimum}×{minimum} pixels, got "
                 f"{x.shape[-2]}×{x.shape[-1]}; enlarge the images or lower its strides."
             )
-        if self.fast:
-            x = fast_layout(x)
-        return self.head(self.blocks(x))
+        return self.head(self.blocks(layout(x, self.fast)))

@@ -3,21 +3,15 @@
 import itertools
 
 import torch
-import torch.nn.functional as F
 from mmagic.registry import MODELS
 from torch import Tensor, nn
 
-from .layers import (
-    Conv2d,
-    ConvBlock,
-    GANModule,
-    MappingConv,
-    ResidualBlock,
-    SeparableConv,
-    UpsampleBlock,
-    fast_layout,
-    few_at_a_time,
-)
+from .adapter import COPIES
+from .base import GANModule
+from .layers import Conv2d, ConvBlock, MappingConv, ResidualBlock, SeparableConv, UpsampleBlock
+from .ops.layout import layout
+from .ops.padding import pad_to_fit
+from .ops.samples import few_at_a_time
 from .translations import build_consistency
 
 
@@ -51,11 +45,11 @@ class SpyncoGenerator(GANModule):
             every output; None, the paper's choice, for none.
         return_pyramid: Whether a plain call returns the pyramid. False makes it return the final
             output as one tensor, as mmagic's CycleGAN and Pix2Pix expect of a generator.
-        fast: Whether to use the fast paths of :mod:`~spynco_mm.models.layers`. False computes
+        fast: Whether to use the fast forms of :mod:`~spynco_mm.models.ops`. False computes
             everything as the paper writes it, as second derivatives and activation checkpointing
             need it, and as single blocks do that have hooks inside. Both give the same up to
             rounding.
-        init_cfg: As in :class:`~spynco_mm.models.layers.GANModule`.
+        init_cfg: As in :class:`~spynco_mm.models.base.GANModule`.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -180,22 +174,24 @@ class SpyncoGenerator(GANModule):
                 f"{type(self).__name__} has {self.num_outputs} outputs, so it cannot give {n}."
             )
         height, width = self._check(x)
-        x = self._pad(x)
-        if self.fast:
-            x = fast_layout(x)
+        # In evaluation only: in training it fits.
+        x = layout(pad_to_fit(x, self.stride), self.fast)
 
         features = [self.residual(self.encoder(x))]
         for up in self.decoder[:-1]:
             features.append(up(features[-1]))
-        if self.fast and all(up.per_sample for up in self.decoder[-1:]):
-            outputs = [few_at_a_time(self._final, features[-1])]
-        else:
-            outputs = [self._final(features[-1])]
+        few = self.fast and all(up.per_sample for up in self.decoder[-1:])
+        outputs = [few_at_a_time(self._final, features[-1], few)]
         outputs += [torch.tanh(self.mapping(features[-i], i)) for i in range(1, n)]
         if self.consistency is not None:
             outputs = [self.consistency(output, x) for output in outputs]
         outputs = [output[..., :height, :width] for output in outputs]
         return outputs[0] if single else outputs
+
+    @property
+    def values_per_pixel(self) -> int:
+        """Values that are alive at once in evaluation, at the widest point, as measured."""
+        return max(COPIES * self.mapping.in_channels, self.mapping.values_per_pixel)
 
     def _final(self, x: Tensor) -> Tensor:
         """G_1 of the features before the last upsampling, the features of full size in between."""
@@ -226,7 +222,3 @@ class SpyncoGenerator(GANModule):
                 f"{height}×{width}; crop or resize the training images."
             )
         return height, width
-
-    def _pad(self, x: Tensor) -> Tensor:
-        bottom, right = -x.shape[-2] % self.stride, -x.shape[-1] % self.stride
-        return F.pad(x, (0, right, 0, bottom), mode="reflect") if bottom or right else x

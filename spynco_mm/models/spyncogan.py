@@ -5,13 +5,13 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from mmagic.models.base_models import BaseTranslationModel
-from mmagic.models.editors import CycleGAN
 from mmagic.models.editors.cyclegan.cyclegan_modules import GANImageBuffer
 from mmagic.registry import MODELS
 from mmagic.structures import DataSample
 from mmengine.optim import OptimWrapperDict
 from torch import Tensor
 
+from .adapter import AnyGenerator
 from .losses import OSPLoss
 
 
@@ -144,6 +144,11 @@ class SpyncoGAN(BaseTranslationModel):
             )
         self.image_buffers = [GANImageBuffer(buffer_size) for _ in range(self._used(self.gan_loss))]
 
+    @property
+    def _g(self) -> AnyGenerator:
+        """G of the equations: from images to the pyramid, whatever network it is."""
+        return AnyGenerator(self.generator)
+
     def _check_translation(self) -> None:
         """Refuse settings under which another H_t would be applied than the one of the config."""
         order = self.data_preprocessor.output_channel_order
@@ -152,7 +157,7 @@ class SpyncoGAN(BaseTranslationModel):
                 "SpyncoGAN: H_t weighs red, green and blue, so data_preprocessor needs "
                 f"output_channel_order='RGB', got {order!r}."
             )
-        consistency = getattr(self.generator, "consistency", None)
+        consistency = self._g.consistency
         if consistency is not None and not torch.equal(
             consistency.translation.weight, self.handcrafted_translation.weight
         ):
@@ -166,7 +171,7 @@ class SpyncoGAN(BaseTranslationModel):
         if config is None:
             return None
         loss = MODELS.build(config)
-        n = getattr(self.generator, "num_outputs", 1)
+        n = self._g.num_outputs
         if not isinstance(loss, OSPLoss) or len(loss.weights) != n:
             raise ValueError(
                 f"SpyncoGAN: {name} must be an OSPLoss with {n} weights, one for each output of "
@@ -206,18 +211,11 @@ class SpyncoGAN(BaseTranslationModel):
 
     # --------------------------------------------------------------- training
 
-    def _generate(self, images: Tensor, num_outputs: int) -> list[Tensor]:
-        """The pyramid of a batch, of as many outputs as are looked at."""
-        module = self.get_module(self.generator)
-        if hasattr(module, "num_outputs"):
-            return self.generator(images, num_outputs=num_outputs)
-        return [self.generator(images)]
-
     def _generate_all(self, inputs: Sequence[Tensor], num_outputs: int) -> list[list[Tensor]]:
         """The pyramid of each of several batches of one shape."""
         if not self.fast:
-            return [self._generate(images, num_outputs) for images in inputs]
-        pyramid = self._generate(torch.cat(list(inputs)), num_outputs)
+            return [self._g(images, num_outputs) for images in inputs]
+        pyramid = self._g(torch.cat(list(inputs)), num_outputs)
         return [list(part) for part in zip(*(output.chunk(len(inputs)) for output in pyramid))]
 
     def _judge_all(self, discriminator: torch.nn.Module, images: Sequence[Tensor]) -> list[Tensor]:
@@ -378,9 +376,7 @@ class SpyncoGAN(BaseTranslationModel):
         Returns:
             The pyramid, a list of N×3×H×W in [-1, 1], channels in the preprocessor's order.
         """
-        network = self.get_module(self.generator)
-        n = getattr(network, "num_outputs", 1) if num_outputs is None else num_outputs
-        return self._generate(self._as_input(self._domain_a(image)), n)
+        return self._g(self._as_input(self._domain_a(image)), num_outputs)
 
     def translation(self, image: Tensor, target_domain: str | None = None, **kwargs) -> Tensor:
         """The final output alone, as mmagic's translation models return it."""
@@ -426,30 +422,3 @@ class SpyncoGAN(BaseTranslationModel):
         return samples
 
     test_step = val_step
-
-
-@MODELS.register_module()
-class PseudoCycleGAN(CycleGAN):
-    """mmagic's CycleGAN with Handcrafted Translations for some of its directions.
-
-    CycleGAN makes all its generators from one config, so that no config alone can replace one of
-    them. All else is CycleGAN's, also the discriminator of the domain that a translation leads to;
-    the network of Figure 2b, without it, is :class:`SpyncoGAN`.
-
-    Args:
-        handcrafted_translations: Config of the translation for each domain whose generator it
-            replaces, such as ``dict(gray=dict(type="HandcraftedTranslation", weights=...))``. As
-            CycleGAN's networks all have the same channels, a grey target needs a matrix of three
-            equal rows.
-        **kwargs: Of mmagic's CycleGAN.
-    """
-
-    def __init__(self, *args, handcrafted_translations: dict[str, dict], **kwargs):
-        super().__init__(*args, **kwargs)
-        for domain, config in handcrafted_translations.items():
-            if domain not in self._reachable_domains:
-                raise ValueError(
-                    f"PseudoCycleGAN: '{domain}' is none of the reachable domains "
-                    f"{self._reachable_domains}."
-                )
-            self.generators[domain] = MODELS.build(config)

@@ -5,7 +5,6 @@ from PIL import Image
 from skimage import data
 
 from spynco_mm.apis import Colorizer
-from spynco_mm.apis.colorizer import pad_to_fit
 from spynco_mm.datasets.images import DataError
 from spynco_mm.datasets.photographs import photograph_path
 
@@ -182,17 +181,6 @@ def test_any_size(colorize, size):
     result = colorize(picture)
     assert result.shape == (*size, 3)
     assert abs(result @ BT601 - picture).max() <= 0.51
-
-
-@pytest.mark.parametrize("size", [(1, 1), (1, 9), (2, 5), (5, 3), (15, 15), (17, 30), (16, 20)])
-def test_padding_is_a_reflection(size):
-    image = torch.rand(2, 1, *size)
-    padded = pad_to_fit(image, stride=4, min_size=16)
-    want = [max(16, -(-side // 4) * 4) for side in size]
-    assert list(padded.shape[2:]) == want
-    mode = "reflect"
-    margin = [(0, 0), (0, 0), *((0, w - side) for w, side in zip(want, size))]
-    np.testing.assert_array_equal(padded, np.pad(image, margin, mode))
 
 
 def test_a_picture_beyond_memory_is_tiled_with_the_same_result(tiny_checkpoint, photo):

@@ -1,0 +1,52 @@
+"""One way to ask any generator."""
+
+from mmengine.model import is_model_wrapper
+from torch import Tensor, nn
+
+#: Copies of the widest features that are alive at once in evaluation, as measured.
+COPIES = 4
+
+
+class AnyGenerator:
+    """What training and colorizing ask of a generator, answered for every network.
+
+    Ours answer for themselves. Another one has one output and is asked for no number of them; sizes
+    are taken to be as for mmagic's ``ResnetGenerator``.
+
+    Args:
+        network: The generator, be it wrapped for distributed training.
+
+    Attributes:
+        num_outputs: N.
+        stride: H and W of its images are multiples of it.
+        min_size: Their minimum.
+        consistency: Its :class:`~spynco_mm.models.ExactConsistency`, or None.
+    """
+
+    def __init__(self, network: nn.Module):
+        self.network = network
+        self._inner = network.module if is_model_wrapper(network) else network
+        self.num_outputs: int = getattr(self._inner, "num_outputs", 1)
+        self.stride: int = getattr(self._inner, "stride", 4)
+        self.min_size: int = getattr(self._inner, "min_size", 16)
+        self.consistency: nn.Module | None = getattr(self._inner, "consistency", None)
+
+    def __call__(self, images: Tensor, num_outputs: int | None = None) -> list[Tensor]:
+        """The pyramid of N×C×H×W images, final output first; one that gives a tensor has one.
+
+        Args:
+            images: In [-1, 1], of a size that fits.
+            num_outputs: How many outputs to compute; None for all.
+        """
+        if hasattr(self._inner, "num_outputs"):
+            n = self.num_outputs if num_outputs is None else num_outputs
+            return self.network(images, num_outputs=n)
+        output = self.network(images)
+        return [output] if isinstance(output, Tensor) else list(output)
+
+    def bytes_per_pixel(self) -> int:
+        """Of the activations in evaluation, at the widest point, about."""
+        if hasattr(self._inner, "values_per_pixel"):
+            return 4 * self._inner.values_per_pixel
+        first = next(m for m in self._inner.modules() if isinstance(m, nn.Conv2d))
+        return 4 * COPIES * first.out_channels

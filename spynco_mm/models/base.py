@@ -1,0 +1,33 @@
+"""What every network of ours starts as."""
+
+from mmagic.models.utils import generation_init_weights
+from mmengine.model import BaseModule
+
+
+class GANModule(BaseModule):
+    """A network that starts as mmagic's generators and discriminators do.
+
+    Args:
+        init_cfg: ``dict(type="normal" | "xavier" | "kaiming", gain=...)``, or mmengine's
+            ``dict(type="Pretrained", checkpoint=...)``. None means normal, 0.02.
+    """
+
+    def __init__(self, init_cfg: dict | None = None):
+        super().__init__(init_cfg=init_cfg or dict(type="normal", gain=0.02))
+        # Not mmagic's "orthogonal": it fails on convolutions without bias.
+        if self.init_cfg.get("type") not in ("normal", "xavier", "kaiming", "Pretrained"):
+            raise ValueError(
+                f"{type(self).__name__}: the type of init_cfg is 'normal', 'xavier', 'kaiming' or "
+                f"'Pretrained', got {init_cfg}."
+            )
+        if self.init_cfg["type"] != "Pretrained" and (more := {*self.init_cfg} - {"type", "gain"}):
+            raise ValueError(
+                f"{type(self).__name__}: init_cfg has a type and a gain, not {sorted(more)}."
+            )
+
+    def init_weights(self) -> None:
+        if self.init_cfg["type"] == "Pretrained":
+            super().init_weights()
+            return
+        generation_init_weights(self, self.init_cfg["type"], self.init_cfg.get("gain", 0.02))
+        self._is_init = True

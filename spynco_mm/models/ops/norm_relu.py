@@ -1,0 +1,115 @@
+"""Instance norm, (leaky) ReLU, and the sum with a residual."""
+
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .backend import compiled, differentiable_once, exported
+
+#: Values in a block of samples, about.
+BLOCK = 2**18
+
+
+def norm_relu(
+    x: Tensor,
+    residual: Tensor | None = None,
+    eps: float = 1e-5,
+    slope: float = 0.0,
+    fast: bool = True,
+) -> Tensor:
+    """``residual + leaky_relu(instance_norm(x))``, the norm without affine and running statistics.
+
+    Fast, unless a compiler fuses by itself: as one function. Apart, the norm keeps its input, the
+    ReLU and the sum their outputs. Here only the normalised value y and the inverse deviation are
+    kept, from which all gradients follow: with g the gradient after the ReLU's gate, the gradient
+    of the input is
+
+        inverse deviation · (g - mean(g) - y · mean(g y))
+
+    the means being over a channel of a sample.
+
+    Args:
+        x: N×C×H×W. The result of the fast form takes its place in memory.
+        residual: N×C×H×W, or None.
+        eps: Of the norm.
+        slope: Of the leaky ReLU; 0 for a ReLU.
+        fast: Whether to use the fast form.
+    """
+    if fast and not compiled() and not exported():
+        return _NormReLU.apply(x, residual, eps, slope)
+    y = F.instance_norm(x, eps=eps)
+    y = F.leaky_relu(y, slope, inplace=True) if slope else F.relu(y, inplace=True)
+    return y if residual is None else residual + y
+
+
+def _blocks(*features: Tensor) -> Iterable[tuple[Tensor, ...]]:
+    """The same part of each. Without channels last, 1×(N·C)×H×W: the channels of all samples as
+    those of one. With channels last, one sample, or a few if they are small; on a GPU all.
+    """
+    if features[0].is_contiguous():
+        return [tuple(x.contiguous().flatten(0, 1)[None] for x in features)]
+    if features[0].is_cuda:
+        return [features]
+    size = max(1, BLOCK // features[0][0].numel())
+    return zip(*(x.split(size) for x in features))
+
+
+def _by_batch_norm(x: Tensor) -> bool:
+    """Whether batch norm's kernels, the fastest for one sample, know such a block."""
+    return len(x) == 1 and (x.is_cuda or x.dtype in (torch.float32, torch.float64))
+
+
+class _NormReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, residual: Tensor | None, eps: float, slope: float) -> Tensor:
+        ctx.has_residual, ctx.slope = residual is not None, slope
+        ctx.mark_dirty(x)
+        wide = torch.promote_types(x.dtype, torch.float32)  # for statistics of half precision
+        y, inverse = torch.empty_like(x), x.new_empty(*x.shape[:2], 1, 1, dtype=wide)
+        features = [x, y, inverse] if residual is None else [x, y, inverse, residual]
+        for x_, y_, inverse_, *residual_ in _blocks(*features):
+            if _by_batch_norm(x_):
+                out = y_, torch.empty_like(inverse_).flatten(), inverse_.flatten()
+                torch.native_batch_norm(x_, *[None] * 4, True, 0.0, eps, out=out)
+            else:
+                centered = x_ - x_.mean((2, 3), keepdim=True, dtype=wide)
+                variance = centered.square().mean((2, 3), keepdim=True)
+                torch.rsqrt(variance + eps, out=inverse_)
+                torch.mul(centered, inverse_, out=y_)
+            torch.ops.aten.leaky_relu(y_, slope, out=x_)
+            if residual_:
+                x_ += residual_[0]
+        ctx.save_for_backward(y, inverse)
+        return x
+
+    @staticmethod
+    @differentiable_once
+    def backward(ctx, grad: Tensor):
+        y, inverse = ctx.saved_tensors
+        blocks = list(_blocks(y, grad, inverse))
+        if len(blocks) == 1:
+            grad_x = _grad_block(*blocks[0], ctx.slope).view_as(y)
+        else:
+            grad_x = torch.empty_like(y)
+            for block, part in zip(blocks, grad_x.split([len(block[0]) for block in blocks])):
+                part.copy_(_grad_block(*block, ctx.slope))
+        return grad_x, grad if ctx.has_residual else None, None, None
+
+
+def _grad_block(y: Tensor, grad: Tensor, inverse: Tensor, slope: float) -> Tensor:
+    """The gradient of a block of the input."""
+    gated = torch.ops.aten.leaky_relu_backward(grad, y, slope, False)
+    if _by_batch_norm(y):
+        # Of an input y of mean 0 and deviation 1, with the inverse deviation as weight.
+        weight = inverse.flatten()
+        statistics = torch.zeros_like(weight), torch.ones_like(weight)
+        return torch.ops.aten.native_batch_norm_backward(
+            gated, y, weight, None, None, *statistics, True, 0.0, [True, False, False]
+        )[0]
+    gated = gated.to(inverse.dtype)
+    correlation = (gated * y).mean((2, 3), keepdim=True)
+    gated -= gated.mean((2, 3), keepdim=True)
+    gated.addcmul_(y.to(inverse.dtype), correlation, value=-1)
+    return gated.mul_(inverse).to(y.dtype)
