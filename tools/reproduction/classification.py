@@ -117,8 +117,8 @@ def classifiers(study: Study, folders: dict[str, Path], seed: int) -> dict[str, 
     """A training for each domain, tested on all of them."""
     network = CONFIG_OF.get(study.kind, "alexnet_bn")
     cfg = Config.fromfile(OWN_CONFIGS / f"{network}.py")
-    if study.small:
-        cfg.merge_from_dict(study.small.classifier)
+    if small := study.small:
+        cfg.merge_from_dict(small.classifier)
     if study.classifier_epochs:
         epochs = study.classifier_epochs
         cfg.train_cfg.update(max_epochs=epochs, val_interval=epochs)
