@@ -80,11 +80,19 @@ def test_wheel(tree, tmp_path):
     required = [
         Requirement(line.split(": ")[1]) for line in lines if line.startswith("Requires-Dist")
     ]
-    wanted = {"torch": None, "mmagic": None, "mmcv-lite": "lite", "mmcv": "full", "pytest": "tests"}
-    found = {r.name: r.marker for r in required}
-    for name, extra in wanted.items():
-        marker = found[name]
-        assert marker is None if extra is None else marker.evaluate({"extra": extra}), name
+    extras = ("", "lite", "full", "export", "demo", "reproduce", "tests")
+    wanted = {
+        "torch": extras,  # of every installation
+        "mmcv-lite": ["lite"],
+        "mmcv": ["full"],
+        "onnx": ["export", "tests"],
+        "pycirclize": ["reproduce", "tests"],
+        "pytest": ["tests"],
+    }
+    for name, of in wanted.items():
+        markers = [r.marker for r in required if r.name == name]
+        found = [e for e in extras if any(m is None or m.evaluate({"extra": e}) for m in markers)]
+        assert found == list(of), name
     # A config finds its bases where it was installed.
     cfg = Config.fromfile(
         package / ".mim" / "configs" / "spynco_demo.py", import_custom_modules=False

@@ -1,6 +1,6 @@
 """Evaluate a checkpoint on the test set of a config: table, results.json and pyramid.png.
 
-python tools/test.py configs/spynco_demo.py work_dirs/spynco_demo/epoch_10.pth
+python tools/test.py configs/spynco_exact_demo.py work_dirs/spynco_demo/epoch_10.pth
 bash tools/dist_test.sh configs/spynco_cifar10.py work_dirs/spynco_cifar10/epoch_100.pth 2
 """
 

@@ -121,7 +121,7 @@ def _run_onnx(path: Path) -> "Callable[[Tensor], Sequence[Tensor]]":
     return lambda gray: [torch.from_numpy(o) for o in session.run(None, {"gray": gray.numpy()})]
 
 
-FORMATS = {".onnx": (_onnx, _run_onnx), ".pt": (_torchscript, _run_torchscript)}
+WRITERS = {".onnx": (_onnx, _run_onnx), ".pt": (_torchscript, _run_torchscript)}
 
 
 def trial_pictures(height: int, width: int) -> Tensor:
@@ -186,11 +186,11 @@ def export_and_compare(colorizer: Colorizer, path: Path) -> dict:
         ValueError: The format is unknown, or cannot do what the colorizer does.
     """
     path = Path(path)
-    if path.suffix not in FORMATS:
+    if path.suffix not in WRITERS:
         raise ValueError(f"The name ends in .onnx or .pt, not as '{path}' does.")
     if colorizer.working_size is not None:
         raise ValueError("A working size cannot be exported; export without it.")
-    write, load = FORMATS[path.suffix]
+    write, load = WRITERS[path.suffix]
     write(GrayToColor(colorizer).eval(), path)
     try:
         rows = _compare(colorizer, load(path))

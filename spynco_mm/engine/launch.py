@@ -4,7 +4,6 @@ import argparse
 import inspect
 import os.path as osp
 import warnings
-from pathlib import Path
 
 import torch
 import torch.distributed
@@ -13,13 +12,6 @@ from mmengine.runner import Runner
 
 from .. import compat
 from ..utils.checkpoint import latest_checkpoint, read_checkpoint
-
-#: Where configs/ and tools/ are: the clone, or the same folders inside an installed package.
-ROOT = next(
-    path
-    for path in (Path(__file__).resolve().parents[2], Path(__file__).resolve().parents[1] / ".mim")
-    if (path / "tools").is_dir()
-)
 
 #: What a run reads of a config, beside the arguments of ``Runner``. All else in our configs has a
 #: name only to be used inside of them.

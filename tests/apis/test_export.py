@@ -63,14 +63,14 @@ def test_one_output_is_one_output(tiny_checkpoint, tmp_path):
 
 
 def test_a_file_that_differs_is_not_left(colorizer, tmp_path, monkeypatch):
-    _, load = export_module.FORMATS[".pt"]
+    _, load = export_module.WRITERS[".pt"]
     path = tmp_path / "colorizer.pt"
 
     def brighter(path):
         run = load(path)
         return lambda gray: [output + 0.01 for output in run(gray)]
 
-    monkeypatch.setitem(export_module.FORMATS, ".pt", (export_module._torchscript, brighter))
+    monkeypatch.setitem(export_module.WRITERS, ".pt", (export_module._torchscript, brighter))
     with pytest.raises(ExportError, match=r"differ from PyTorch's by up to 2\.55 grey levels"):
         export_and_compare(colorizer, path)
     assert not path.exists()
@@ -78,7 +78,7 @@ def test_a_file_that_differs_is_not_left(colorizer, tmp_path, monkeypatch):
     def smaller(path):
         return lambda gray: [output[..., 1:] for output in load(path)(gray)]
 
-    monkeypatch.setitem(export_module.FORMATS, ".pt", (export_module._torchscript, smaller))
+    monkeypatch.setitem(export_module.WRITERS, ".pt", (export_module._torchscript, smaller))
     with pytest.raises(ExportError, match=r"gives the shape \(1, 3, 64, 63\) instead of"):
         export_and_compare(colorizer, path)
     assert not path.exists()
@@ -88,7 +88,7 @@ def test_a_file_that_does_not_run_is_not_left(colorizer, tmp_path, monkeypatch):
     def broken(path):
         raise RuntimeError("no such operator")
 
-    monkeypatch.setitem(export_module.FORMATS, ".pt", (export_module._torchscript, broken))
+    monkeypatch.setitem(export_module.WRITERS, ".pt", (export_module._torchscript, broken))
     with pytest.raises(ExportError, match="was made and removed: no such operator"):
         export_and_compare(colorizer, tmp_path / "colorizer.pt")
     assert not list(tmp_path.iterdir())

@@ -1,6 +1,8 @@
 """Networks that are compiled one by one, in real runs. The backend runs the graphs as they are:
 they are the same with all backends, and generating their code would take a minute."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from mmagic.registry import MODELS
@@ -10,7 +12,7 @@ from mmengine.runner import Runner
 from spynco_mm.engine import launch
 from spynco_mm.engine.compile_hook import networks
 
-CONFIGS = launch.ROOT / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 SMALL = {
     "spynco": {

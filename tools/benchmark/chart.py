@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 
-def benchmark_chart(cells: "list[dict[str, Any]]", parts: "tuple[str, ...]") -> bytes:
+def benchmark_chart(cells: list[dict[str, Any]], parts: tuple[str, ...]) -> bytes:
     """Draw a benchmark.
 
     Args:
@@ -49,13 +49,13 @@ def benchmark_chart(cells: "list[dict[str, Any]]", parts: "tuple[str, ...]") -> 
     return buffer.getvalue()
 
 
-def _seconds(row: "dict[str, Any]", part: str) -> float:
+def _seconds(row: dict[str, Any], part: str) -> float:
     """Of the median iteration: the shares are measured in a turn of its own."""
     parts = {key: max(value, 0) for key, value in row["parts"].items()}
     return row["iteration"]["median"] * parts[part] / sum(parts.values())
 
 
-def _growth(cells: "list[dict[str, Any]]", times: Axes, memory: Axes) -> None:
+def _growth(cells: list[dict[str, Any]], times: Axes, memory: Axes) -> None:
     """Time a pixel, and memory, against the pixels of a batch."""
     cells = sorted(cells, key=lambda cell: cell["batch"] * cell["size"] ** 2)
     pixels = [cell["batch"] * cell["size"] ** 2 for cell in cells]

@@ -63,7 +63,7 @@ def _dataset(study: Study, run: Run, split: str) -> dict:
     return config
 
 
-def write_sets(study: Study, run: Run, seed: int) -> "dict[str, Path]":
+def write_sets(study: Study, run: Run, seed: int) -> dict[str, Path]:
     """The real sets and those that G_1 colorized after each epoch, by domain.
 
     Each is written once, as ``<domain>/{train,test}/<class>/<number>.png``.
@@ -91,7 +91,7 @@ def write_sets(study: Study, run: Run, seed: int) -> "dict[str, Path]":
     return folders
 
 
-def _write(study: Study, run: Run, epoch: int, split: str, folders: "dict[str, str]") -> None:
+def _write(study: Study, run: Run, epoch: int, split: str, folders: dict[str, str]) -> None:
     cfg = run.cfg.copy()
     # Random crops, of the demo, are the same at every epoch.
     cfg.test_dataloader = dict(
@@ -113,12 +113,12 @@ def _write(study: Study, run: Run, epoch: int, split: str, folders: "dict[str, s
     Runner.from_cfg(cfg).test()
 
 
-def classifiers(study: Study, folders: "dict[str, Path]", seed: int) -> "dict[str, Run]":
+def classifiers(study: Study, folders: dict[str, Path], seed: int) -> dict[str, Run]:
     """A training for each domain, tested on all of them."""
     network = CONFIG_OF.get(study.kind, "alexnet_bn")
     cfg = Config.fromfile(OWN_CONFIGS / f"{network}.py")
-    if study.small:
-        cfg.merge_from_dict(study.small.classifier)
+    if small := study.small:
+        cfg.merge_from_dict(small.classifier)
     if study.classifier_epochs:
         epochs = study.classifier_epochs
         cfg.train_cfg.update(max_epochs=epochs, val_interval=epochs)
@@ -139,19 +139,19 @@ def classifiers(study: Study, folders: "dict[str, Path]", seed: int) -> "dict[st
     return runs
 
 
-def accuracy_matrix(runs: "dict[str, Run]") -> np.ndarray:
+def accuracy_matrix(runs: dict[str, Run]) -> np.ndarray:
     """Top-1 accuracy in %: a row per training domain, a column per test domain."""
     last = {name: run.history()[run.epochs[-1]]["metrics"] for name, run in runs.items()}
     return np.array([[last[train][f"{test}/top1"] for test in runs] for train in runs])
 
 
-def row_averages(matrix: np.ndarray) -> "tuple[np.ndarray, np.ndarray]":
+def row_averages(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean accuracy of each training domain, on all domains (Table 3) and on all others."""
     n = len(matrix)
     return matrix.mean(axis=1), (matrix.sum(axis=1) - matrix.diagonal()) / (n - 1)
 
 
-def cross_domain(study: Study, target: str, runs: "dict[int, dict[str, Run]]") -> str:
+def cross_domain(study: Study, target: str, runs: dict[int, dict[str, Run]]) -> str:
     """Table 3 or figure 7 from finished classifiers.
 
     Args:

@@ -63,7 +63,7 @@ class ImageClassifier(BaseModel):
     def forward(
         self,
         inputs: Tensor,
-        data_samples: "list[DataSample] | None" = None,
+        data_samples: list[DataSample] | None = None,
         mode: str = "tensor",
     ) -> "Tensor | dict | list[DataSample]":
         """Classify N×3×H×W images in [-1, 1].

@@ -31,7 +31,7 @@ ROWS = {
 CURVES = ("spynco", "exact", "colcycle", "cyclegan")
 
 
-def describe(study: Study, runs: "list[Run]") -> dict:
+def describe(study: Study, runs: list[Run]) -> dict:
     """What a result was made with."""
     return dict(
         data=study.data,
@@ -43,7 +43,7 @@ def describe(study: Study, runs: "list[Run]") -> dict:
     )
 
 
-def averaged_epochs(study: Study, run: Run) -> "list[int]":
+def averaged_epochs(study: Study, run: Run) -> list[int]:
     """The evaluated epochs that Tables 1 and 2 average.
 
     Raises:
@@ -90,7 +90,7 @@ def ablation(study: Study, target: str) -> str:
     return text
 
 
-def _curve(histories: "list[dict[int, dict]]", row: str) -> dict:
+def _curve(histories: list[dict[int, dict]], row: str) -> dict:
     epochs = sorted(histories[0])
     return dict(
         x=epochs,
@@ -103,7 +103,7 @@ def _curve(histories: "list[dict[int, dict]]", row: str) -> dict:
     )
 
 
-def at_equal_time(histories: "list[dict[int, dict]]", clock: str, seconds: float, score: str):
+def at_equal_time(histories: list[dict[int, dict]], clock: str, seconds: float, score: str):
     """A score of G_1 after so many seconds of training, by seed.
 
     Interpolated linearly between the evaluations around that moment; None where it lies before the
@@ -120,7 +120,7 @@ def at_equal_time(histories: "list[dict[int, dict]]", clock: str, seconds: float
 
 
 def photograph_interval(
-    histories: "list[dict[int, dict]]", others: "list[dict[int, dict]]", row: str, other: str
+    histories: list[dict[int, dict]], others: list[dict[int, dict]], row: str, other: str
 ) -> dict:
     """How much lower the MSE of one row is than another's, with a 95 % interval over photographs.
 
@@ -220,7 +220,7 @@ def figure6(study: Study) -> str:
     return text
 
 
-def study_last(runs: "dict[str, list[Run]]") -> int:
+def study_last(runs: dict[str, list[Run]]) -> int:
     """The last epoch of the trainings of a figure."""
     return runs["spynco"][0].epochs[-1]
 

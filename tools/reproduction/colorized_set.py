@@ -24,7 +24,7 @@ class ColorizedSetWriter(BaseMetric):
 
     default_prefix = ""  # No prefix, and no warning about it.
 
-    def __init__(self, folders: "dict[str, str]"):
+    def __init__(self, folders: dict[str, str]):
         super().__init__()
         self.folders = folders
 

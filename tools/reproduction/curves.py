@@ -9,10 +9,10 @@ COLORS = ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#00
 
 
 def plot_curves(
-    curves: "dict[str, dict[str, Sequence]]",
+    curves: dict[str, dict[str, Sequence]],
     scores: Sequence[str] = ("MSE", "SSIM"),
     xlabel: str = "epoch",
-    reference: "tuple[str, dict[str, float]]" = (),
+    reference: tuple[str, dict[str, float]] = (),
 ) -> Figure:
     """One panel per score, one line per curve.
 

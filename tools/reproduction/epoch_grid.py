@@ -9,7 +9,7 @@ from spynco_mm.evaluation import read_images
 from spynco_mm.visualization import to_rgb
 
 
-def epoch_grid(samples: "dict[int, Sequence[dict | DataSample]]") -> Figure:
+def epoch_grid(samples: dict[int, Sequence[dict | DataSample]]) -> Figure:
     """One block per image: on top grey and real, below a row per epoch of G_N, ..., G_1.
 
     Args:

@@ -43,7 +43,7 @@ LABELS = {
 }
 
 
-def average_over_epochs(history: "dict[int, dict]", until: int, row: str = "G1") -> dict:
+def average_over_epochs(history: dict[int, dict], until: int, row: str = "G1") -> dict:
     """MSE and SSIM as Tables 1 and 2 have them: mean over the evaluations up to an epoch.
 
     Args:

@@ -145,13 +145,15 @@ class Run:
         other = []
         if json.loads(file.read_text())["processes"] != self.gpus:
             other.append("processes in run.json")
-        there = Config.fromfile(self.config).to_dict() if self.config.is_file() else {}
-        here = self.cfg.to_dict()
-        other += [
-            f"{key} in {self.config.name}"
-            for key in sorted({*here, *there})
-            if here.get(key) != there.get(key)
-        ]
+        if not self.config.is_file():
+            other.append(f"{self.config.name} is missing")
+        else:
+            there, here = Config.fromfile(self.config).to_dict(), self.cfg.to_dict()
+            other += [
+                f"{key} in {self.config.name}"
+                for key in sorted({*here, *there})
+                if here.get(key) != there.get(key)
+            ]
         if other:
             raise ValueError(
                 f"{self.folder} was made with other settings ({', '.join(other)}); remove it, or "

@@ -112,11 +112,10 @@ class Study:
         if variant in ABLATIONS:
             changes = Config.fromfile(CONFIGS / "_base_" / "ablations.py")
             cfg.merge_from_dict(dict(model=changes[variant]))
-        if self.small:
-            models = self.small.models
-            cfg.merge_from_dict(self.small.every)
-            cfg.merge_from_dict(dict(model=models.get(variant, models.others)))
-            cfg.merge_from_dict(self.small.datasets[self.kind])
+        if small := self.small:
+            cfg.merge_from_dict(small.every)
+            cfg.merge_from_dict(dict(model=small.models.get(variant, small.models.others)))
+            cfg.merge_from_dict(small.datasets[self.kind])
         if self.kind == "folder":
             root = Path(self.data).resolve()
             pictures = dict(
@@ -145,9 +144,10 @@ class Study:
 
     def _choose_pictures(self, cfg: Config) -> None:
         """At the small size, pictures spread evenly over the data set; the demo has few."""
-        if not self.small or self.kind == "demo":
+        small = self.small
+        if not small or self.kind == "demo":
             return
-        for split, limit in self.small.pictures.items():
+        for split, limit in small.pictures.items():
             count = self._counts["train" if split == "train" else "val"]
             if count > limit:
                 chosen = [i * count // limit for i in range(limit)]

@@ -1,0 +1,45 @@
+"""What ``import spynco_mm`` adds to what mmagic's models take by themselves."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import spynco_mm
+
+CODE = """
+import importlib.util, json, sys, time, warnings
+
+warnings.simplefilter("ignore")
+spec = importlib.util.spec_from_file_location("upstream", sys.argv[1])
+compat = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(compat)
+compat.check_versions()
+compat.before_mmagic()  # without which mmagic cannot be imported
+start = time.process_time()
+import mmagic.models
+middle, before = time.process_time(), set(sys.modules)
+import spynco_mm
+end = time.process_time()
+new = set(sys.modules) - before - set(sys.stdlib_module_names)
+packages = {name.partition(".")[0] for name in new} - {name.partition(".")[0] for name in before}
+more = packages | {name for name in new if name.startswith("mmagic.")}
+print(json.dumps([middle - start, end - middle, sorted(more)]))
+"""
+
+
+def test_import_loads_nothing_that_mmagics_models_do_not():
+    package = Path(spynco_mm.__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, str(package / "compat.py")],
+        cwd=package.parent,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    theirs, ours, more = json.loads(done.stdout.splitlines()[-1])
+    message = f"import spynco_mm takes {ours:.2f} s more than the {theirs:.2f} s of mmagic.models"
+    print(message)
+    others = [name for name in more if name not in ("spynco_mm", *sys.stdlib_module_names)]
+    assert not others, f"{message}, and loads {', '.join(others)}"
