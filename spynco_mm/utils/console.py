@@ -65,9 +65,9 @@ OTHER_PROCESSES = {
     r"DataLoader worker \(pid\S* ([\d, ]+)\) (is killed by signal: [^.]+|exited unexpectedly)": (
         "The data loader's process {0} {1}. Where memory was short, a smaller num_workers helps"
     ),
-    r"Timed out waiting (\d+)000ms": (
-        "Another process of the run did not answer for {0} s: it was stopped, or is stuck. Where "
-        "it only needs longer, raise env_cfg.dist_cfg.timeout"
+    r"Timed out waiting \d+ms|Application timeout": (
+        "Another process of the run did not answer within the seconds of env_cfg.dist_cfg.timeout: "
+        "it was stopped, is stuck, or needs longer"
     ),
     r"Connection (?:closed|reset) by peer": "Another process of the run has ended",
 }
