@@ -150,8 +150,9 @@ def one_sentence_errors(goes_on: str = ""):
     except SystemExit:
         raise
     except BaseException as error:
-        # Whoever is at work may make another error of the interruption: mmengine says that the
-        # config cannot be formatted.
+        # While mmengine formats the config, it makes a wrong syntax of whatever happens.
+        while isinstance(error, SyntaxError) and error.__context__:
+            error = error.__context__
         stopped = interrupted or isinstance(error, KeyboardInterrupt)
         sentence = f"Interrupted{goes_on}." if stopped else _sentence(error, goes_on)
         if sentence is None or (os.environ.get("SPYNCO_TRACEBACK") == "1" and not stopped):

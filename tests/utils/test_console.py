@@ -203,14 +203,23 @@ def test_an_interruption_is_one_sentence(capsys):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_an_interruption_that_a_library_takes_for_something_else(capsys, monkeypatch):
-    """mmengine does, while it formats the config, and repeats the whole of it."""
+def lose_a_worker(*args, **kwargs):
+    raise RuntimeError("DataLoader worker (pid 3) is killed by signal: Killed. ")
 
-    def interrupted(*args, **kwargs):
-        signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr("mmengine.config.config.FormatCode", interrupted)
+@pytest.mark.parametrize(
+    "happens, status, said",
+    [
+        (lambda *args, **kwargs: signal.raise_signal(signal.SIGINT), 130, "\nInterrupted.\n"),
+        (lose_a_worker, 1, "\nThe data loader's process 3 is killed by signal: Killed. Where"),
+    ],
+    ids=["interruption", "worker"],
+)
+def test_what_happens_while_the_config_is_formatted(happens, status, said, capsys, monkeypatch):
+    """mmengine takes it for an error of the syntax, and repeats the whole config."""
+    monkeypatch.delenv("SPYNCO_TRACEBACK", raising=False)
+    monkeypatch.setattr("mmengine.config.config.FormatCode", happens)
     with pytest.raises(SystemExit) as end, one_sentence_errors():
         Config(dict(a=1)).dump()
-    assert end.value.code == 130
-    assert capsys.readouterr().err == "\nInterrupted.\n"
+    assert end.value.code == status
+    assert capsys.readouterr().err.startswith(said)
