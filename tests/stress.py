@@ -10,8 +10,8 @@
 - disks: no file may grow beyond a random size. The run must end with one sentence that names a
   file, and go on afterwards as if nothing had been.
 
-Prints the counts as a table, writes them as JSON, and exits with 1 if anything went wrong. What
-went wrong is kept in the folder.
+Prints the counts as a table, also after Ctrl-C, writes them as JSON, and exits with 1 if anything
+went wrong. What went wrong is kept in the folder.
 """
 
 import argparse
@@ -272,16 +272,20 @@ def main() -> int:
     args.out = args.out.resolve()
     args.out.mkdir(parents=True)
     stress = Stress(args.out, args.seed)
-    if args.starts:
-        stress.starts(args.starts)
-    for number in range(args.disks):
-        stress.disk(number)
-    for number in range(args.chains):
-        stress.chain(number, args.kills, args.processes[number // 2 % len(args.processes)])
-    result = dict(counts=stress.counts, wrong=stress.wrong)
-    Path(args.out, "stress.json").write_text(json.dumps(result, indent=1) + "\n")
-    print(table(stress.counts))
-    print("\n".join(stress.wrong))
+    try:
+        if args.starts:
+            stress.starts(args.starts)
+        for number in range(args.disks):
+            stress.disk(number)
+        for number in range(args.chains):
+            stress.chain(number, args.kills, args.processes[number // 2 % len(args.processes)])
+    except KeyboardInterrupt:
+        print("Interrupted; these are the counts until then.")
+    finally:
+        result = dict(counts=stress.counts, wrong=stress.wrong)
+        Path(args.out, "stress.json").write_text(json.dumps(result, indent=1) + "\n")
+        print(table(stress.counts))
+        print("\n".join(stress.wrong))
     return bool(stress.wrong)
 
 
