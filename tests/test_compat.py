@@ -2,10 +2,12 @@
 
 import importlib
 import io
+import multiprocessing
 import os
 import pickle
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata, util
 from pathlib import Path
@@ -352,6 +354,36 @@ def test_average_of_one_process(tmp_path, monkeypatch):
     assert parameters[2].grad is None
     compat.average_gradients(parameters[2:])
     assert reduced == [10], "nothing to send"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing is forked")
+def test_a_fork_that_hangs_is_made_again(monkeypatch):
+    """The hook stands for the lock that the first two children wait for, before their first line.
+
+    A hook cannot be taken back, so this one does nothing afterwards.
+    """
+    children = []
+
+    def hang():
+        if len(children) in (1, 2):
+            time.sleep(100)
+
+    monkeypatch.setattr(os, "fork", getattr(os.fork, "__wrapped__", os.fork))
+    monkeypatch.setattr(compat, "FORK_SECONDS", 0.2)
+    with monkeypatch.context() as python:
+        python.setattr(sys, "version_info", (3, 11, 9))
+        assert compat.fork_until_it_runs() and not compat.fork_until_it_runs()
+        monkeypatch.setattr(os, "fork", os.fork.__wrapped__)
+        python.setattr(sys, "version_info", (3, 11, 10))
+        assert not compat.fork_until_it_runs()
+        python.setattr(sys, "version_info", (3, 10, 14))
+        assert compat.fork_until_it_runs()
+    os.register_at_fork(before=lambda: children.append(1), after_in_child=hang)
+    with pytest.warns(RuntimeWarning, match="did not start") as warned:
+        worker = multiprocessing.get_context("fork").Process(target=os._exit, args=(7,))
+        worker.start()
+        worker.join(20)
+    assert worker.exitcode == 7 and len(children) == 3 and len(warned) == 2
 
 
 def test_leave_gloo_does_nothing_without_gloo():

@@ -8,6 +8,11 @@ Prints a table, and writes it as benchmark.md, benchmark.json and benchmark.png.
 turns in processes of their own, so that the ratios hold on a noisy machine as well.
 """
 
+if __name__ == "__main__":  # before the imports below, which take seconds
+    import early
+
+    early.start()
+
 import argparse
 import json
 import sys

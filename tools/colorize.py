@@ -8,6 +8,11 @@ Colour pictures are turned grey first. What is there already is left alone, so a
 goes on where it stopped. The exit status is 1 if any picture failed; they are listed at the end.
 """
 
+if __name__ == "__main__":  # before the imports below, which take seconds
+    import early
+
+    early.start()
+
 import argparse
 import sys
 from pathlib import Path
@@ -109,5 +114,5 @@ def colorize(args: argparse.Namespace) -> int:
 
 if __name__ == "__main__":
     arguments = parse_args()
-    with one_sentence_errors():
+    with one_sentence_errors("the same command does the rest"):
         sys.exit(bool(colorize(arguments)))

@@ -6,6 +6,11 @@ Needs gradio: pip install -e '.[demo]'. Only this computer can reach the page un
 otherwise; the page loads nothing from elsewhere.
 """
 
+if __name__ == "__main__":  # before the imports below, which take seconds
+    import early
+
+    early.start()
+
 import argparse
 import importlib.util
 import signal

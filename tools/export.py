@@ -6,6 +6,11 @@ python tools/export.py work_dirs/spynco_demo/epoch_10.pth colorizer.pt --output 
 Beside the file, <name>.json tells how far its results are from PyTorch's, at several sizes.
 """
 
+if __name__ == "__main__":  # before the imports below, which take seconds
+    import early
+
+    early.start()
+
 import argparse
 import json
 import sys

@@ -7,6 +7,11 @@ An interrupted download goes on where it stopped. Without a network, it says whi
 where.
 """
 
+if __name__ == "__main__":  # before the imports below, which take seconds
+    import early
+
+    early.start()
+
 import argparse
 import sys
 from pathlib import Path

@@ -8,6 +8,11 @@ Trains what is missing, goes on where it was interrupted, and leaves JSON, Markd
 work_dirs/reproduce/<data>_<preset>.
 """
 
+if __name__ == "__main__":  # before the imports below, which take seconds
+    import early
+
+    early.start()
+
 import argparse
 import signal
 import sys
@@ -61,7 +66,7 @@ def main() -> None:
     # As Ctrl-C: ends the trainings too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     c_library.apply_to_new_processes()  # as tools/train.py trains
-    with one_sentence_errors():
+    with one_sentence_errors("the same command goes on"):
         study = Study(
             data=args.data,
             preset=args.preset,

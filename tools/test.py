@@ -4,6 +4,11 @@ python tools/test.py configs/spynco_exact_demo.py work_dirs/spynco_demo/epoch_10
 bash tools/dist_test.sh configs/spynco_cifar10.py work_dirs/spynco_cifar10/epoch_100.pth 2
 """
 
+if __name__ == "__main__":  # before the imports below, which take seconds
+    import early
+
+    early.start()
+
 import argparse
 import os
 import sys

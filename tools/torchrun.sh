@@ -12,7 +12,11 @@ run_distributed() {
             ;;
     esac
     local gpus
-    gpus=$("$PYTHON" -c 'import torch; print(torch.cuda.device_count())')
+    gpus=$(cd "$ROOT/tools" && "$PYTHON" -c '
+import early
+early.start()
+import torch
+print(torch.cuda.device_count())')
     if [ "$gpus" -lt "$PROCESSES" ]; then
         echo "$PROCESSES processes and $gpus GPU(s): running on the CPU, with gloo."
         export CUDA_VISIBLE_DEVICES=""
@@ -30,6 +34,9 @@ run_distributed() {
     # torchrun itself, which would end with forty lines of its own below what a process had to say.
     exec "$PYTHON" -c '
 import sys
+sys.path.insert(0, sys.argv.pop(1))
+import early
+early.start()
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main
@@ -40,7 +47,7 @@ except ChildFailedError as error:
     sys.exit(f"Process {rank} ended with exit code {failure.exitcode}, so the run was stopped.")
 except SignalException as error:
     sys.exit(f"The run was stopped by {error.sigval.name}.")
-' --nnodes="${NNODES:-1}" \
+' "$ROOT/tools" --nnodes="${NNODES:-1}" \
         --nproc_per_node="$PROCESSES" "${meeting[@]}" \
         "$ROOT/tools/$script" "$@" --launcher pytorch
 }

@@ -5,18 +5,19 @@ python tools/train.py configs/spynco_cifar10.py --work-dir work_dirs/a --resume 
 bash tools/dist_train.sh configs/spynco_cifar10.py 2
 """
 
+if __name__ == "__main__":  # before the imports below, which take seconds
+    import c_library
+    import early
+
+    early.start()
+    c_library.restart(__file__)
+
 import argparse
 import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-import c_library
-
-if __name__ == "__main__":
-    c_library.restart(__file__)  # before the imports below, which take seconds
 
 from mmengine.runner import Runner
 
@@ -56,7 +57,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    with one_sentence_errors():
+    with one_sentence_errors("--resume goes on from the last checkpoint, which is whole"):
         cfg = launch.load_config(args.config, args.work_dir, args.cfg_options, args.launcher)
         if args.amp:
             launch.enable_amp(cfg, args.amp)

@@ -5,7 +5,8 @@ randomness = dict(seed=0, diff_rank_seed=True)
 env_cfg = dict(
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
-    dist_cfg=dict(backend="nccl"),
+    # A process that others wait for longer than these seconds is taken for stuck, and the run ends.
+    dist_cfg=dict(backend="nccl", timeout=600),
 )
 
 default_hooks = dict(

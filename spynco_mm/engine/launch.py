@@ -1,16 +1,17 @@
 """What a launch needs between the command line and mmengine's Runner."""
 
 import argparse
+import datetime
 import inspect
 import os.path as osp
 import warnings
+from typing import Any
 
 import torch
 import torch.distributed
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from .. import compat
 from ..utils.checkpoint import latest_checkpoint, read_checkpoint
 
 #: What a run reads of a config, beside the arguments of ``Runner``. All else in our configs has a
@@ -77,10 +78,30 @@ def _override(cfg: Config, options: dict) -> None:
                 f"--cfg-options: no run reads '{key}'; settings start with one of "
                 f"{', '.join(sorted(read & set(cfg)))}."
             )
+        _check_kind(cfg, key, options[key])
     try:
         cfg.merge_from_dict(options)
     except (KeyError, TypeError, AssertionError) as error:
         raise ValueError(f"--cfg-options {' '.join(options)}: {error.args[0]}") from error
+
+
+def _check_kind(cfg: Config, key: str, value: Any) -> None:
+    """Refuse a text for a number and the like, which would fail deep inside of what gets it."""
+    before = cfg
+    for name in key.split("."):
+        try:
+            before = before[int(name) if isinstance(before, (list, tuple)) else name]
+        except (LookupError, TypeError, ValueError):
+            return  # The config does not have it.
+    kinds = {bool: "a bool", (int, float): "a number", str: "a text", (list, tuple): "a list"}
+    ours = next((kind for kind in kinds if isinstance(before, kind)), None)
+    theirs = next((kind for kind in kinds if isinstance(value, kind)), None)
+    # A list may stand where one value does, as for a size.
+    if theirs not in (None, ours, (list, tuple)) and ours is not None:
+        raise ValueError(
+            f"--cfg-options: {key} is {kinds[ours]} ({before!r}), so it cannot be {value!r}, which "
+            f"is {kinds[theirs]}."
+        )
 
 
 def _without_gpu(cfg: Config) -> None:
@@ -95,11 +116,12 @@ def _without_gpu(cfg: Config) -> None:
             f"Launching with '{cfg.launcher}' needs GPUs, and this machine has none; use "
             "tools/dist_train.sh, which runs on CPU as well."
         )
-    cfg.env_cfg.dist_cfg = dict(backend="gloo")
+    cfg.env_cfg.dist_cfg.backend = "gloo"
     cfg.model_wrapper_cfg.device_ids = None
     if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group(backend="gloo")
-        compat.rest_before_fork()
+        seconds = cfg.env_cfg.dist_cfg.get("timeout")
+        timeout = seconds and datetime.timedelta(seconds=seconds)
+        torch.distributed.init_process_group(backend="gloo", timeout=timeout)
 
 
 def enable_amp(cfg: Config, dtype: str) -> None:

@@ -1,10 +1,16 @@
 """What every tool says and takes on the command line, and how it ends."""
 
 import argparse
+import errno
+import io
+import logging
 import os
 import re
+import signal
 import sys
+import threading
 import time
+import traceback
 from contextlib import contextmanager
 from typing import Any
 
@@ -51,34 +57,121 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 #: Mistakes in a config that mmengine finds while it builds; other errors of these types are bugs.
 CONFIG_MISTAKES = r"unexpected keyword argument|missing \d+ required|is not in the .* registry"
 
+#: What a system says of a disk, a share of one, or a file that can grow no further.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+#: What torch says of other processes, and what that means.
+OTHER_PROCESSES = {
+    r"DataLoader worker \(pid\S* ([\d, ]+)\) (is killed by signal: [^.]+|exited unexpectedly)": (
+        "The data loader's process {0} {1}. Where memory was short, a smaller num_workers helps"
+    ),
+    r"Timed out waiting \d+ms|Application timeout": (
+        "Another process of the run did not answer within the seconds of env_cfg.dist_cfg.timeout: "
+        "it was stopped, is stuck, or needs longer"
+    ),
+    r"Connection (?:closed|reset) by peer": "Another process of the run has ended",
+}
+
+
+def _sentence(error: BaseException, goes_on: str) -> str | None:
+    """What to say of an error that its reader can do something about; None for a bug."""
+    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    if isinstance(error, OSError) and error.errno in FULL:
+        file = error.filename or _file_at_hand(error)
+        text = f"{file} could not be written: {error.strerror}. Make room{goes_on}."
+    elif isinstance(error, RuntimeError):
+        for pattern, meaning in OTHER_PROCESSES.items():
+            if found := re.search(pattern, text):
+                return f"{meaning.format(*found.groups())}{goes_on}."
+        return None
+    elif isinstance(error, (TypeError, KeyError)):
+        if not re.search(CONFIG_MISTAKES, text):
+            return None
+    elif not isinstance(error, (OSError, ValueError, FloatingPointError)):
+        return None
+    if "\nOriginal Traceback" in text:  # from a data loader's process
+        text = text.strip().splitlines()[-1].partition(": ")[2]
+    return f"{type(error).__name__}: {text}"
+
+
+def _file_at_hand(error: OSError) -> str:
+    """The file that was open where writing failed, which the system does not name."""
+    name = "A file"
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        for value in frame.f_locals.values():
+            if isinstance(value, io.IOBase) and isinstance(getattr(value, "name", None), str):
+                name = value.name
+    return name
+
+
+def _raise_where_full(handler: logging.Handler, record: logging.LogRecord) -> None:
+    """A log that cannot be written for want of room is an error as for every other file.
+
+    The handler's own way is a traceback for each line.
+    """
+    error = sys.exc_info()[1]
+    if isinstance(error, OSError) and error.errno in FULL:
+        error.filename = getattr(handler, "baseFilename", None)
+        raise error
+    _HANDLE_ERROR(handler, record)
+
+
+_HANDLE_ERROR = logging.Handler.handleError
+
 
 @contextmanager
-def one_sentence_errors():
+def one_sentence_errors(goes_on: str = ""):
     """Let a tool end with the sentence of an expected error, without its traceback.
 
     In a distributed run the first process speaks for all that fail alike. ``SPYNCO_TRACEBACK=1`` in
     the environment shows the traceback.
+
+    Args:
+        goes_on: How the work goes on after an interruption, such as "--resume goes on".
     """
+    goes_on = goes_on and f"; {goes_on}"
+    interrupted = []
+
+    def interrupt(number: int, frame: object) -> None:
+        if os.getpid() == owner:  # and not a process of a data loader, which knows no better
+            interrupted.append(number)
+            if len(interrupted) > 1:
+                os._exit(130)
+        raise KeyboardInterrupt
+
+    owner = os.getpid()
+    before = signal.getsignal(signal.SIGINT)
+    catches = before != signal.SIG_IGN and threading.current_thread() is threading.main_thread()
+    if catches:
+        signal.signal(signal.SIGINT, interrupt)
+    logging.Handler.handleError = _raise_where_full
     try:
         yield
-    except (OSError, ValueError, FloatingPointError, TypeError, KeyError) as error:
-        sentence = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
-        mistake = not isinstance(error, (TypeError, KeyError)) or re.search(
-            CONFIG_MISTAKES, sentence
-        )
-        if os.environ.get("SPYNCO_TRACEBACK") == "1" or not mistake:
+    except SystemExit:
+        raise
+    except BaseException as error:
+        # While mmengine formats the config, it makes a wrong syntax of whatever happens.
+        while isinstance(error, SyntaxError) and error.__context__:
+            error = error.__context__
+        stopped = interrupted or isinstance(error, KeyboardInterrupt)
+        sentence = f"Interrupted{goes_on}." if stopped else _sentence(error, goes_on)
+        if sentence is None or (os.environ.get("SPYNCO_TRACEBACK") == "1" and not stopped):
             raise
-        if int(os.environ.get("RANK", 0)):
+        sys.stdout.flush()
+        status = 130 if stopped else 1
+        if not int(os.environ.get("RANK", 0)):
+            print(f"\n{sentence}", file=sys.stderr)
+            if not stopped:
+                print("(SPYNCO_TRACEBACK=1 shows where this came from.)", file=sys.stderr)
+            sys.stderr.flush()
+        elif not stopped:
             # The launcher ends this process meanwhile if rank 0 failed as well.
             time.sleep(5)
-        sys.stdout.flush()
-        print(f"\n{type(error).__name__}: {sentence}", file=sys.stderr)
-        print("(SPYNCO_TRACEBACK=1 shows where this came from.)", file=sys.stderr, flush=True)
+            print(f"\n{sentence}", file=sys.stderr, flush=True)
         # At once: waiting for other processes of the run would hide the sentence.
-        os._exit(1) if torch.distributed.is_initialized() else sys.exit(1)
-    except KeyboardInterrupt:
-        sys.stdout.flush()
-        if not int(os.environ.get("RANK", 0)):
-            print("\nInterrupted; a training goes on with --resume.", file=sys.stderr, flush=True)
-        os._exit(130) if torch.distributed.is_initialized() else sys.exit(130)
+        os._exit(status) if torch.distributed.is_initialized() else sys.exit(status)
+    finally:
+        logging.Handler.handleError = _HANDLE_ERROR
+        if catches:
+            signal.signal(signal.SIGINT, before)
     compat.leave_gloo()

@@ -1,3 +1,5 @@
+import datetime
+import re
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,36 @@ def test_work_dir_follows_the_config(tmp_path):
     config.write_text("work_dir = 'there'")
     assert launch.load_config(str(config)).work_dir == "there"
     assert launch.load_config(str(config), "elsewhere").work_dir == "elsewhere"
+
+
+def test_how_long_processes_wait_for_each_other(monkeypatch):
+    groups = []
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda **kw: groups.append(kw))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for options in ({}, {"env_cfg.dist_cfg.timeout": 7}):
+        launch.load_config(DEMO, cfg_options=options, launcher="pytorch")
+    assert groups == [
+        dict(backend="gloo", timeout=datetime.timedelta(seconds=seconds)) for seconds in (600, 7)
+    ]
+
+
+@pytest.mark.parametrize(
+    "key, value, sentence",
+    [
+        (
+            "train_cfg.max_epochs",
+            "ten",
+            "max_epochs is a number (10), so it cannot be 'ten',",
+        ),
+        ("train_dataloader.batch_size", True, "it cannot be True, which is a bool."),
+        ("train_dataloader.sampler.shuffle", "yes", "shuffle is a bool (True), so it cannot be"),
+        ("custom_hooks.0.type", 3, "custom_hooks.0.type is a text ('LossHook'), so it cannot be 3"),
+        ("model.discriminator.channels", 8, "which is a number."),
+    ],
+)
+def test_a_value_of_another_kind(key, value, sentence):
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        launch.load_config(DEMO, cfg_options={key: value})
 
 
 def test_options_override(tmp_path):

@@ -32,6 +32,7 @@ def run(tmp_path, script="__file__", **env):
     file = tmp_path / "script.py"
     file.write_text(SCRIPT.format(tools=str(TOOLS), script=script))
     kept = {key: value for key, value in os.environ.items() if key != "GLIBC_TUNABLES"}
+    kept["CUDA_VISIBLE_DEVICES"] = ""
     command = [sys.executable, str(file), "a b", "--c"]
     with subprocess.Popen(
         command, env={**kept, **env}, stdout=subprocess.PIPE, text=True
@@ -55,3 +56,30 @@ def test_freed_memory_is_used_again(tmp_path):
 def test_settings_of_the_user_stay(tmp_path):
     settings, _ = run(tmp_path, GLIBC_TUNABLES="glibc.malloc.check=0")
     assert settings == "glibc.malloc.check=0"
+
+
+def test_a_gpu_that_is_there_and_not_hidden(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(TOOLS)
+    import c_library
+
+    device = tmp_path / "nvidiactl"
+    monkeypatch.setattr(c_library, "GPUS", (str(device),))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert not c_library.sees_gpu()
+    device.touch()
+    assert c_library.sees_gpu()
+    for hidden in ("", "-1"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+        assert not c_library.sees_gpu()
+    # With one, a process is not started over.
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    monkeypatch.setattr(sys, "orig_argv", [sys.executable, __file__])
+    started = []
+    monkeypatch.setattr(os, "execv", lambda *arguments: started.append(arguments))
+    c_library.restart(__file__)
+    assert not started and "GLIBC_TUNABLES" not in os.environ
+    device.unlink()
+    c_library.restart(__file__)
+    assert started == [(sys.executable, [sys.executable, __file__])]
+    os.environ.pop("GLIBC_TUNABLES")

@@ -30,10 +30,13 @@ test_pipeline = [
     pack_inputs,
 ]
 
+# The pictures are in memory, and a batch is made in 1 ms (one of 256x256) to 8 ms (32 of CIFAR-10),
+# so no processes are started for it. Pictures too many for that (see cache_mb) are read from disk,
+# which on a GPU is worth num_workers=4 with persistent_workers=True.
 train_dataloader = dict(
     batch_size=32,
-    num_workers=4,
-    persistent_workers=True,
+    num_workers=0,
+    persistent_workers=False,
     drop_last=True,
     # The same batches as by default, cheaper to receive from workers.
     collate_fn=dict(type="colorization_collate"),
@@ -42,8 +45,8 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     batch_size=32,
-    num_workers=2,
-    persistent_workers=True,
+    num_workers=0,
+    persistent_workers=False,
     collate_fn=dict(type="colorization_collate"),
     sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(pipeline=val_pipeline, test_mode=True),

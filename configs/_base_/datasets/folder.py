@@ -11,8 +11,6 @@ train_pipeline = [
     dict(type="Crop", keys=["img_color"], crop_size=(64, 64), random_crop=True),
     *_base_.train_pipeline,
 ]
-train_dataloader = dict(
-    batch_size=8, num_workers=2, dataset=dict(dataset, size=72, pipeline=train_pipeline)
-)
+train_dataloader = dict(batch_size=8, dataset=dict(dataset, size=72, pipeline=train_pipeline))
 val_dataloader = dict(batch_size=8, dataset=dataset)
 test_dataloader = val_dataloader
