@@ -2,9 +2,11 @@
 
 import argparse
 import inspect
+import os
 import os.path as osp
 import warnings
 from pathlib import Path
+from typing import IO
 
 import torch
 import torch.distributed
@@ -12,7 +14,9 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from .. import compat
-from ..utils.checkpoint import latest_checkpoint, read_checkpoint
+from ..utils.checkpoint import read_checkpoint
+from ..utils.files import lock_folder
+from .run_folder import resume_point
 
 #: Where configs/ and tools/ are: the clone, or the same folders inside an installed package.
 ROOT = next(
@@ -181,22 +185,39 @@ def check_checkpoint(path: str) -> None:
         read_checkpoint(path)
 
 
+def lock_work_dir(cfg: Config) -> IO | None:
+    """Keep the work directory for this run, so that no other mixes its files with this one's.
+
+    Returns:
+        What holds it until it is closed or the process ends; None in all but the first process.
+
+    Raises:
+        ValueError: Another run has it.
+    """
+    ranks = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK") if cfg.launcher != "none" else ()
+    if any(int(os.environ.get(name, 0)) for name in ranks):
+        return None
+    return lock_folder(cfg.work_dir)
+
+
 def resume_from(cfg: Config, checkpoint: str) -> None:
     """Continue a run.
 
     Args:
         cfg: Config of the run.
-        checkpoint: A file or its address, or ``auto`` for the newest one of the work directory; a
-            work directory without any starts from the beginning.
+        checkpoint: A file or its address, or ``auto`` for the newest one that the present run of
+            the work directory has written; a run without any starts from the beginning.
     """
     if checkpoint == "auto":
-        checkpoint = latest_checkpoint(cfg.work_dir)
+        checkpoint, others = resume_point(cfg.work_dir)
+        if others:
+            print(f"Left out, since another run in {cfg.work_dir} wrote it: {', '.join(others)}.")
         if checkpoint is None:
             print(f"No checkpoint in {cfg.work_dir} yet: starting from the beginning.")
             return
     check_checkpoint(checkpoint)
     cfg.resume = True
-    cfg.load_from = checkpoint
+    cfg.load_from = str(checkpoint)
 
 
 def check_train_data(runner: Runner) -> None:
