@@ -10,7 +10,7 @@ from mmagic.registry import HOOKS, MODELS
 from mmengine.dist import all_gather_object, get_rank, get_world_size, master_only
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import is_model_wrapper
-from mmengine.optim import OptimWrapperDict
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner, find_latest_checkpoint
 from mmengine.runner.checkpoint import get_state_dict
 
@@ -145,7 +145,7 @@ class ExactResumeHook(Hook):
                 info.pop(key.replace("best_ckpt", "best_score"), None)
         if get_rank() == 0 and self._run:
             for file in set(folder.glob("best_*.pth")) - named:
-                if run_folder.run_of(file) == self._run:
+                if run_folder.is_of(file, self._run):
                     file.unlink()
 
     def _restore(self, runner: Runner) -> None:
@@ -164,10 +164,11 @@ class ExactResumeHook(Hook):
                     images = images[: buffer.buffer_size]
                     buffer.image_buffer = [image[None] for image in images]
                     buffer.img_num = len(images)
-        for parameter, gradient in zip(
-            runner.model.parameters(), self._loaded.get("gradients", [])
-        ):
-            parameter.grad = None if gradient is None else gradient.to(parameter)
+        if self._accumulating(runner):
+            for parameter, grad in zip(
+                runner.model.parameters(), self._loaded.get("gradients", [])
+            ):
+                parameter.grad = None if grad is None else grad.to(parameter)
         remembered = list(self._loaded.get("hooks", []))
         for name, hook in _remembering(runner):
             found = next((item for item in remembered if item[0] == name), None)
@@ -221,9 +222,11 @@ class ExactResumeHook(Hook):
 
     @staticmethod
     def _accumulating(runner: Runner) -> bool:
-        """Whether gradients are left over at the end of an epoch."""
+        """Whether gradients wait for those of a later iteration."""
         return any(
-            wrapper._inner_count % wrapper._accumulative_counts for wrapper in _wrappers(runner)
+            wrapper._inner_count % wrapper._accumulative_counts
+            for wrapper in _wrappers(runner)
+            if isinstance(wrapper, OptimWrapper)
         )
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:

@@ -87,7 +87,8 @@ def resume_point(work_dir: str | Path) -> "tuple[Path | None, list[str]]":
     return None, others
 
 
-def _is_of(checkpoint: Path, run: str | None) -> bool:
+def is_of(checkpoint: Path, run: str | None) -> bool:
+    """Whether a checkpoint can be read and is of a run."""
     try:
         return run_of(checkpoint) == run
     except CheckpointError:
@@ -123,7 +124,7 @@ def begin(
         stay |= {
             path.resolve()
             for path in _find(folder, CHECKPOINTS)
-            if _is_of(path, run) and (path.name.startswith("best_") or epoch_of(path) <= epoch)
+            if is_of(path, run) and (path.name.startswith("best_") or epoch_of(path) <= epoch)
         }
         if before in (None, run):
             stay |= {path.resolve() for path in _find(folder, RESULTS)}
