@@ -336,6 +336,26 @@ def name_weights_without_wrapper() -> bool:
     return True
 
 
+def save_reduce_lr_as_data() -> bool:
+    """Let a run with mmagic's ``ReduceLR`` be resumed.
+
+    The scheduler's state has its ``MessageHub`` in it, an object, so that no checkpoint of such a
+    run can be loaded as data. A scheduler that gets its state back keeps the one it has. Can go
+    when ``ReduceLR.state_dict`` leaves it out.
+    """
+    from mmagic.engine.schedulers import ReduceLR
+
+    if "state_dict" in vars(ReduceLR):
+        return False
+
+    def state_dict(self) -> dict:
+        state = super(ReduceLR, self).state_dict()
+        return {key: value for key, value in state.items() if key != "message_hub"}
+
+    ReduceLR.state_dict = state_dict
+    return True
+
+
 def keep_random_states_while_visualizing() -> bool:
     """Let mmagic's ``VisualizationHook`` draw pictures without changing the run.
 
@@ -430,5 +450,6 @@ def after_mmagic() -> None:
     time_any_evaluation()
     synchronize_translation_models()
     name_weights_without_wrapper()
+    save_reduce_lr_as_data()
     keep_random_states_while_visualizing()
     show_samples_in_any_visualizer()

@@ -100,6 +100,28 @@ def test_killed_and_resumed_run_equals_an_uninterrupted_one(config, uninterrupte
     assert (tmp_path / "results.json").read_text() == (uninterrupted / "results.json").read_text()
 
 
+def test_mmagics_visualization_hooks_do_not_change_a_run(config, uninterrupted, tmp_path):
+    vis = dict(
+        type="VisualizationHook",
+        interval=2,
+        n_samples=4,
+        fixed_input=False,
+        vis_kwargs_list=[dict(type="Translation", name="train"), dict(type="TranslationVal")],
+    )
+    run = runner(
+        config,
+        tmp_path,
+        default_hooks__vis=vis,
+        default_hooks__basic=dict(type="BasicVisualizationHook"),
+    )
+    run.train()
+    mine, other = (torch.load(folder / "epoch_3.pth") for folder in (tmp_path, uninterrupted))
+    assert_same(mine["state_dict"], other["state_dict"])
+    assert_same(log_history(mine), log_history(other))
+    pictures = {path.stem for path in tmp_path.glob("*/vis_data/vis_image/*.png")}
+    assert {"train_2", "train_4", "translationval_2", "sample_0_5", "sample_39_15"} <= pictures
+
+
 def test_accumulated_gradients_of_the_last_iterations_count(config, tmp_path):
     counts = {f"optim_wrapper__{n}__accumulative_counts": 4 for n in ("generator", "discriminator")}
     runner(config, tmp_path, **counts).train()
