@@ -102,14 +102,52 @@ def test_what_an_uninterrupted_run_leaves(uninterrupted):
     assert found["hooks"] == [("EarlyStoppingHook", dict(wait_count=0, best_score=1.0))]
 
 
-@pytest.mark.parametrize("at", range(30))
-def test_a_run_that_is_killed_at_any_file_operation_leaves_the_same(uninterrupted, tmp_path, at):
-    expected, operations = uninterrupted
+def train_until_killed(folder, at, **options):
     with pytest.MonkeyPatch.context() as monkeypatch:
         done = kill_at(monkeypatch, at)
         with pytest.raises(Killed):
-            tiny_runner(tmp_path, **OPTIONS).train()
-    assert done == operations[:at]
+            tiny_runner(folder, **OPTIONS, **options).train()
+    return done
+
+
+def differences(expected, folder):
+    found = results(folder)
+    return [key for key in expected if not same(expected[key], found[key])]
+
+
+# In epochs 2 to 4: a better one, a better one, a worse one.
+@pytest.mark.parametrize("at", range(7, 29))
+def test_a_run_that_is_killed_at_any_file_operation_leaves_the_same(uninterrupted, tmp_path, at):
+    expected, operations = uninterrupted
+    assert train_until_killed(tmp_path, at) == operations[:at]
     tiny_runner(tmp_path, resume="auto", **OPTIONS).train()
-    found = results(tmp_path)
-    assert [key for key in expected if not same(expected[key], found[key])] == []
+    assert differences(expected, tmp_path) == []
+
+
+def test_a_run_that_is_killed_again_and_again_leaves_the_same(uninterrupted, tmp_path):
+    for at in (5, 9, 0, 3, 11, 7):
+        train_until_killed(tmp_path, at, resume="auto")
+    tiny_runner(tmp_path, resume="auto", **OPTIONS).train()
+    assert differences(uninterrupted[0], tmp_path) == []
+
+
+def test_gradients_between_epochs_are_kept(tmp_path):
+    """Five iterations an epoch, and a step in every second."""
+    sgd = dict(type="mmengine.OptimWrapper", optimizer=dict(type="SGD", lr=0.1))
+    options = dict(epochs=4, optim_wrapper=dict(sgd, accumulative_counts=2))
+    tiny_runner(tmp_path, **options).train()
+    whole, third = checkpoint(tmp_path, 4), checkpoint(tmp_path, 3)
+    assert third["gradients"][0].any() and "gradients" not in whole
+    tiny_runner(tmp_path, resume=tmp_path / "epoch_3.pth", **options).train()
+    assert same(checkpoint(tmp_path, 4)["state_dict"], whole["state_dict"])
+
+
+def test_early_stopping_goes_on_counting(tmp_path):
+    """And a run that was stopped stays so."""
+    hooks = [dict(HOOKS[1], patience=2)]
+    tiny_runner(tmp_path, epochs=3, hooks=hooks).train()
+    for _ in range(2):
+        runner = tiny_runner(tmp_path, resume="auto", epochs=6, hooks=hooks)
+        runner.train()
+        # Epochs 3 and 4 are no better than 2.
+        assert runner.epoch == 4
