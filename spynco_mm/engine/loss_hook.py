@@ -11,7 +11,7 @@ from mmengine.hooks import CheckpointHook, Hook, LoggerHook, RuntimeInfoHook
 from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.runner import Runner
 
-from spynco_mm.utils.checkpoint import latest_checkpoint
+from .run_folder import resume_point
 
 
 @HOOKS.register_module()
@@ -100,7 +100,7 @@ class LossHook(Hook):
 
     @staticmethod
     def _stop(runner: Runner, what: str) -> None:
-        last = latest_checkpoint(runner.work_dir)
+        last, _ = resume_point(runner.work_dir)
         advice = f"the last good checkpoint is {last}" if last else "no checkpoint was saved yet"
         raise FloatingPointError(
             f"{what} (epoch {runner.epoch + 1}): {advice}; lower the learning rate, switch AMP off "

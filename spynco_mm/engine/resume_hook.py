@@ -1,6 +1,7 @@
 """Runs that go on after a kill as if it had never happened."""
 
 import inspect
+import os
 import random
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from spynco_mm.compat import average_gradients
 from spynco_mm.utils.checkpoint import describe_mismatch, parse_config
 
 from . import run_folder
+from .guard_hook import checkpoint_folder
 from .resume_settings import adapt, settings_of
 
 #: What hooks remember from one evaluation to the next, and their own libraries do not save.
@@ -124,29 +126,23 @@ class ExactResumeHook(Hook):
             runner.logger.warning(sentence)
 
     def _find_best(self, runner: Runner) -> None:
-        """Let the best checkpoint be one that is in the folder, and the only one of this run.
+        """Let there be at most one best checkpoint of this run, the one that it knows of.
 
-        The log history names its path, which may be one of another folder, and the file may have
-        been replaced by the best of a later epoch before the run was killed.
+        Its file may have been replaced by that of a later epoch before the run was killed, or be in
+        another folder; then the best is looked for anew.
         """
         info = runner.message_hub.runtime_info
-        folder = Path(runner.work_dir)
-        for hook in runner.hooks:
-            if isinstance(hook, CheckpointHook) and hook.out_dir:
-                folder = Path(hook.out_dir, folder.name)
-        named = set()
-        for key in [key for key in info if key.startswith("best_ckpt")]:
-            file = folder / Path(str(info[key])).name
-            if file.is_file():
-                info[key] = str(file)
-                named.add(file)
-            else:
+        known = {os.path.realpath(info[key]) for key in info if key.startswith("best_ckpt")}
+        for key in [key for key in info if key.startswith("best_score")]:
+            if key.replace("best_score", "best_ckpt") not in info:  # GuardHook looked for the file.
                 info.pop(key)
-                info.pop(key.replace("best_ckpt", "best_score"), None)
-        if get_rank() == 0 and self._run:
-            for file in set(folder.glob("best_*.pth")) - named:
-                if run_folder.is_of(file, self._run):
-                    file.unlink()
+        if get_rank() or not self._run:
+            return
+        for hook in runner.hooks:
+            if isinstance(hook, CheckpointHook):
+                for file in Path(checkpoint_folder(hook, runner.work_dir)).glob("best_*.pth"):
+                    if os.path.realpath(file) not in known and run_folder.is_of(file, self._run):
+                        file.unlink()
 
     def _restore(self, runner: Runner) -> None:
         """Give back pools, gradients and what hooks remembered."""

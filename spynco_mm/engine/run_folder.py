@@ -12,9 +12,7 @@ import time
 from itertools import count
 from pathlib import Path
 
-import torch
-
-from spynco_mm.utils.checkpoint import CheckpointError
+from spynco_mm.utils.checkpoint import CheckpointError, read_checkpoint
 from spynco_mm.utils.files import write_atomically
 
 from .history_hook import FILE as HISTORY
@@ -34,21 +32,8 @@ def _name(text: object) -> str | None:
 
 def run_in(checkpoint: dict) -> str | None:
     """The run that a loaded checkpoint is of; None for one of an older version."""
-    return _name(checkpoint["meta"].get("run"))
-
-
-def run_of(checkpoint: str | Path) -> str | None:
-    """The run that wrote a checkpoint; None for one of an older version.
-
-    Only the header is read, and nothing in it is executed.
-
-    Raises:
-        CheckpointError: It cannot be read.
-    """
-    try:
-        return run_in(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True))
-    except Exception as error:  # The unpickler raises whatever its input makes it raise.
-        raise CheckpointError(f"{checkpoint} cannot be read; remove it or name another.") from error
+    meta = checkpoint.get("meta")
+    return _name(meta.get("run")) if isinstance(meta, dict) else None
 
 
 def present_run(work_dir: str | Path) -> str | None:
@@ -81,7 +66,7 @@ def resume_point(work_dir: str | Path) -> "tuple[Path | None, list[str]]":
     for path in sorted(_find(folder, CHECKPOINTS[:2]), key=epoch_of, reverse=True):
         if epoch_of(path) < 0:
             continue
-        if run is None or run_of(path) == run:
+        if run is None or run_in(read_checkpoint(path)) == run:
             return path, others
         others.append(path.name)
     return None, others
@@ -90,7 +75,7 @@ def resume_point(work_dir: str | Path) -> "tuple[Path | None, list[str]]":
 def is_of(checkpoint: Path, run: str | None) -> bool:
     """Whether a checkpoint can be read and is of a run."""
     try:
-        return run_of(checkpoint) == run
+        return run_in(read_checkpoint(checkpoint)) == run
     except CheckpointError:
         return False
 

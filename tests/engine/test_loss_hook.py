@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
 from spynco_mm.engine import LossHook
-from spynco_mm.utils.checkpoint import latest_checkpoint
+from spynco_mm.engine.run_folder import resume_point
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 from simulated_gpu import simulated_gpu
@@ -135,7 +135,7 @@ def test_broken_weights_are_not_saved(tmp_path):
     """The last loss of an epoch is finite, and the step after it is not."""
     with pytest.raises(FloatingPointError, match=r"^weight is not finite after .*epoch_1\.pth"):
         train(tmp_path, [dict(type="LossHook")], bad_iter=20, breaks_weight=True)
-    assert latest_checkpoint(tmp_path) == str(tmp_path / "epoch_1.pth")
+    assert resume_point(tmp_path) == (tmp_path / "epoch_1.pth", [])
 
 
 @HOOKS.register_module()
