@@ -329,7 +329,14 @@ def test_two_ranks(tmp_path):
 
 
 def test_mending_twice_changes_nothing():
+    """What these mend is tested in runs: tests/engine/test_distributed.py, test_loss_hook.py and
+    tests/tools/test_resume.py.
+    """
     assert not compat.synchronize_translation_models()
+    assert not compat.name_weights_without_wrapper()
+    assert not compat.save_reduce_lr_as_data()
+    assert not compat.keep_random_states_while_visualizing()
+    assert not compat.show_samples_in_any_visualizer()
 
 
 def test_average_of_one_process(tmp_path, monkeypatch):
