@@ -32,6 +32,9 @@ READ = {
     *("activation_checkpointing", "efficient_conv_bn_eval"),
 }
 
+#: Where launchers say which process this is.
+RANKS = {"pytorch": "RANK", "slurm": "SLURM_PROCID", "mpi": "OMPI_COMM_WORLD_RANK"}
+
 #: Modes of ``torch.compile`` to choose from; all but the first record CUDA graphs.
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune")
 
@@ -194,10 +197,8 @@ def lock_work_dir(cfg: Config) -> IO | None:
     Raises:
         ValueError: Another run has it.
     """
-    ranks = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK") if cfg.launcher != "none" else ()
-    if any(int(os.environ.get(name, 0)) for name in ranks):
-        return None
-    return lock_folder(cfg.work_dir)
+    rank = os.environ.get(RANKS.get(cfg.launcher, ""), 0)
+    return None if int(rank) else lock_folder(cfg.work_dir)
 
 
 def resume_from(cfg: Config, checkpoint: str) -> None:
