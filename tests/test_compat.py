@@ -21,7 +21,7 @@ from mmengine.model import BaseModule
 from mmengine.runner import ValLoop
 from torch import nn
 
-from spynco_mm import compat
+from spynco_mm import compat, compat_hooks
 
 ROOT = Path(__file__).parents[1]
 # Ours in place of compiled operators.
@@ -333,10 +333,10 @@ def test_mending_twice_changes_nothing():
     tests/tools/test_resume.py.
     """
     assert not compat.synchronize_translation_models()
-    assert not compat.name_weights_without_wrapper()
-    assert not compat.save_reduce_lr_as_data()
-    assert not compat.keep_random_states_while_visualizing()
-    assert not compat.show_samples_in_any_visualizer()
+    assert not compat_hooks.name_weights_without_wrapper()
+    assert not compat_hooks.save_reduce_lr_as_data()
+    assert not compat_hooks.keep_random_states_while_visualizing()
+    assert not compat_hooks.show_samples_in_any_visualizer()
 
 
 def test_average_of_one_process(tmp_path, monkeypatch):
