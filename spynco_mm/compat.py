@@ -2,6 +2,7 @@
 
 A function looks whether its fault is present, mends it if so, and returns whether it did. Each can
 go when the upstream thread named in it is closed and the fixed release is the oldest we support.
+Those of hooks, and of what they make a run save, are in ``compat_hooks.py``.
 """
 
 import contextlib
@@ -24,6 +25,8 @@ import torch
 import torch.distributed
 from packaging.specifiers import SpecifierSet
 from torch import nn
+
+from . import compat_hooks
 
 #: What this release works with; one package of each group must be there.
 SUPPORTED = (
@@ -386,3 +389,7 @@ def after_mmagic() -> None:
     repair_generation_init_weights()
     time_any_evaluation()
     synchronize_translation_models()
+    compat_hooks.name_weights_without_wrapper()
+    compat_hooks.save_reduce_lr_as_data()
+    compat_hooks.keep_random_states_while_visualizing()
+    compat_hooks.show_samples_in_any_visualizer()

@@ -15,7 +15,8 @@ MODULES = {".".join(parts).removesuffix(".__init__"): path for path, parts in FI
 FOUNDATION = {"utils", "compat", "version"}
 BELOW = {
     "version": set(),
-    "compat": set(),
+    "compat": {"compat_hooks"},
+    "compat_hooks": set(),
     "utils": {"compat", "version"},
     "models": FOUNDATION,
     "datasets": FOUNDATION | {"models"},

@@ -23,7 +23,7 @@ from mmengine.model import BaseModule
 from mmengine.runner import ValLoop
 from torch import nn
 
-from spynco_mm import compat
+from spynco_mm import compat, compat_hooks
 
 ROOT = Path(__file__).parents[1]
 # Ours in place of compiled operators.
@@ -331,7 +331,14 @@ def test_two_ranks(tmp_path):
 
 
 def test_mending_twice_changes_nothing():
+    """What these mend is tested in runs: tests/engine/test_distributed.py, test_loss_hook.py and
+    tests/tools/test_resume.py.
+    """
     assert not compat.synchronize_translation_models()
+    assert not compat_hooks.name_weights_without_wrapper()
+    assert not compat_hooks.save_reduce_lr_as_data()
+    assert not compat_hooks.keep_random_states_while_visualizing()
+    assert not compat_hooks.show_samples_in_any_visualizer()
 
 
 def test_average_of_one_process(tmp_path, monkeypatch):

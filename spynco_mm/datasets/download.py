@@ -19,6 +19,7 @@ from torchvision.datasets import CIFAR10
 from tqdm import tqdm
 
 from spynco_mm.utils.fetch import fetch, progress_bar
+from spynco_mm.utils.files import lock_folder
 
 from .images import DataError
 
@@ -136,31 +137,9 @@ def unpack(archive: Path, root: Path) -> None:
         ) from error
 
 
-def prepare_data(name: str, root: str | os.PathLike = "data") -> Path:
-    """Make sure that a data set lies in ``root``: fetch, verify and unpack what is missing.
-
-    An archive that lies in ``root`` already is used. Data that are there are not touched.
-
-    Args:
-        name: One of :data:`SOURCES`.
-        root: Folder for the data sets.
-
-    Returns:
-        The data set's own folder.
-
-    Raises:
-        DataError: It cannot be fetched, verified or unpacked.
-    """
-    source, root = SOURCES[name], Path(root)
+def _fetch_and_unpack(name: str, source: Source, root: Path) -> None:
+    """Put a data set into ``root``, which has not got it."""
     folder, archive = root / source.folder, root / source.file
-    if folder.is_dir():
-        return folder
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(
-            f"{root} is no folder and cannot be made one ({error}); choose another --root."
-        ) from error
     if not archive.exists():
         try:
             fetch(source.url, archive)
@@ -189,6 +168,36 @@ def prepare_data(name: str, root: str | os.PathLike = "data") -> Path:
         ) from error
     finally:
         shutil.rmtree(unpacking, ignore_errors=True)
+
+
+def prepare_data(name: str, root: str | os.PathLike = "data") -> Path:
+    """Make sure that a data set lies in ``root``: fetch, verify and unpack what is missing.
+
+    An archive that lies in ``root`` already is used. Data that are there are not touched.
+
+    Args:
+        name: One of :data:`SOURCES`.
+        root: Folder for the data sets.
+
+    Returns:
+        The data set's own folder.
+
+    Raises:
+        DataError: It cannot be fetched, verified or unpacked.
+    """
+    source, root = SOURCES[name], Path(root)
+    folder = root / source.folder
+    if folder.is_dir():
+        return folder
+    try:
+        lock = lock_folder(root, wait=True)
+    except OSError as error:
+        raise DataError(
+            f"{root} is no folder that can be written ({error}); choose another --root."
+        ) from error
+    with lock:
+        if not folder.is_dir():  # Whoever waited finds the work done.
+            _fetch_and_unpack(name, source, root)
     return folder
 
 

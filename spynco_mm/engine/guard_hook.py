@@ -44,7 +44,7 @@ class GuardHook(Hook):
         hub = checkpoint.get("message_hub")
         if isinstance(hub, dict) and isinstance(hub.get("runtime_info"), dict):
             folders = [
-                _folder(hook, runner.work_dir)
+                checkpoint_folder(hook, runner.work_dir)
                 for hook in runner.hooks
                 if isinstance(hook, CheckpointHook)
             ]
@@ -96,7 +96,7 @@ def _check_types(source: str, model: dict, checkpoint: dict, resume: bool) -> No
                 )
 
 
-def _folder(hook: CheckpointHook, work_dir: str) -> str:
+def checkpoint_folder(hook: CheckpointHook, work_dir: str) -> str:
     """Where a ``CheckpointHook`` will write, which it finds out later."""
     if hook.out_dir in (None, work_dir):
         return work_dir

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mmagic.registry import HOOKS
 from mmengine.dist import broadcast_object_list, master_only
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from spynco_mm.utils.files import write_atomically
@@ -36,57 +36,74 @@ def read_history(work_dir: str | Path) -> "list[dict]":
 
 @HOOKS.register_module()
 class HistoryHook(Hook):
-    """Adds a line to ``<work_dir>/history.jsonl`` after each validation.
+    """Adds a line to ``<work_dir>/history.jsonl`` after each validation, when all is done for it.
 
     A line holds ``epoch``, ``iter``, ``metrics`` (flat names to numbers), ``train_seconds`` and
     ``train_cpu_seconds``, the wall-clock and processor time of rank 0 inside training epochs until
     then, evaluations and checkpoints not counted; and ``photographs`` where a
     ``ColorizationMetric`` keeps them. A resumed run replaces what comes after its checkpoint, and
-    goes on counting from there. An evaluation that was due when the checkpoint was written, and is
-    not in the file, since the run was killed in between, is made up for.
+    goes on counting from there.
+
+    A checkpoint is of the moment before its epoch's evaluation, always: mmengine would write the
+    best one a second time, in the middle of what follows from the evaluation. So a resumed run
+    repeats that evaluation with all that follows: the log, the best checkpoint, schedulers that
+    look at metrics, early stopping, and the line. Nothing is missing and nothing counts twice,
+    whenever the run was killed.
     """
 
+    # After all that follows from an evaluation, and, before training, after all hooks are ready.
+    priority = "LOWEST"
+
     def __init__(self):
-        self._looked = True
+        self._last_checkpoints = []
 
     def before_train(self, runner: Runner) -> None:
-        """Look later, when all hooks are ready, whether an evaluation is missing."""
-        self._looked = False
-
-    def _make_up(self, runner: Runner) -> None:
-        """Evaluate what was loaded, if that is due and was not done."""
-        if self._looked:
-            return
-        self._looked = True
+        """Repeat the evaluation of what was loaded, unless all is done."""
         loop, epoch = runner.train_loop, runner.epoch
         if epoch == 0 or runner.val_loop is None or not isinstance(loop, EpochBasedTrainLoop):
             return
-        due = epoch % loop.val_interval == 0 or epoch == loop.max_epochs
-        done = [any(entry["epoch"] == epoch for entry in read_history(runner.work_dir))]
-        broadcast_object_list(done)  # All processes do what rank 0 finds.
-        if due and epoch >= loop.val_begin and not done[0]:
-            runner.logger.info(f"The evaluation of epoch {epoch} is missing; it is made up for.")
+        found = [[entry["epoch"] for entry in read_history(runner.work_dir)]]
+        broadcast_object_list(found)  # All processes do what rank 0 finds.
+        recorded = found[0]
+        due = epoch % loop.val_interval == 0 or epoch == loop.max_epochs or epoch in recorded
+        finished = epoch >= loop.max_epochs and recorded[-1:] == [epoch]
+        if due and epoch >= loop.val_begin and not finished:
+            runner.logger.info(
+                f"The checkpoint of epoch {epoch} is from before its evaluation, which is made now."
+            )
             runner.val_loop.run()
-
-    def after_train(self, runner: Runner) -> None:
-        """The same for a run that was killed in its last evaluation."""
-        self._make_up(runner)
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Start the clocks."""
-        self._make_up(runner)
         self._start = time.perf_counter(), time.process_time()
 
-    def after_train_epoch(self, runner: Runner) -> None:
-        """Stop the clocks, before the checkpoint that will keep them."""
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        """Stop the clocks at the end of an epoch, before the checkpoint that will keep them."""
+        if not self.end_of_epoch(runner.train_dataloader, batch_idx):
+            return
         now = time.perf_counter(), time.process_time()
         for name, start, end in zip(("train_seconds", "train_cpu_seconds"), self._start, now):
             spent = runner.message_hub.runtime_info.get(name, 0.0)
             runner.message_hub.update_info(name, spent + end - start)
+        self._start = now
 
-    @master_only
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Keep mmengine from writing the checkpoint a second time."""
+        if isinstance(runner._train_loop, EpochBasedTrainLoop):
+            hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
+            self._last_checkpoints = [(hook, hook.last_ckpt) for hook in hooks]
+            for hook in hooks:
+                hook.last_ckpt = None
+
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         """Add the line."""
+        for hook, path in self._last_checkpoints:
+            hook.last_ckpt = path
+        self._last_checkpoints = []
+        self._record(runner, metrics)
+
+    @master_only
+    def _record(self, runner: Runner, metrics: dict | None) -> None:
         info = runner.message_hub.runtime_info
         line = dict(
             epoch=runner.epoch,

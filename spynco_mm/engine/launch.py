@@ -3,16 +3,19 @@
 import argparse
 import datetime
 import inspect
+import os
 import os.path as osp
 import warnings
-from typing import Any
+from typing import IO, Any
 
 import torch
 import torch.distributed
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from ..utils.checkpoint import latest_checkpoint, read_checkpoint
+from ..utils.checkpoint import read_checkpoint
+from ..utils.files import lock_folder
+from .run_folder import resume_point
 
 #: What a run reads of a config, beside the arguments of ``Runner``. All else in our configs has a
 #: name only to be used inside of them.
@@ -20,6 +23,9 @@ READ = {
     *("model_wrapper_cfg", "find_unused_parameters", "sync_bn", "compile", "test_pipeline"),
     *("activation_checkpointing", "efficient_conv_bn_eval"),
 }
+
+#: Where launchers say which process this is.
+RANKS = {"pytorch": "RANK", "slurm": "SLURM_PROCID", "mpi": "OMPI_COMM_WORLD_RANK"}
 
 #: Modes of ``torch.compile`` to choose from; all but the first record CUDA graphs.
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune")
@@ -195,22 +201,37 @@ def check_checkpoint(path: str) -> None:
         read_checkpoint(path)
 
 
+def lock_work_dir(cfg: Config) -> IO | None:
+    """Keep the work directory for this run, so that no other mixes its files with this one's.
+
+    Returns:
+        What holds it until it is closed or the process ends; None in all but the first process.
+
+    Raises:
+        ValueError: Another run has it.
+    """
+    rank = os.environ.get(RANKS.get(cfg.launcher, ""), 0)
+    return None if int(rank) else lock_folder(cfg.work_dir)
+
+
 def resume_from(cfg: Config, checkpoint: str) -> None:
     """Continue a run.
 
     Args:
         cfg: Config of the run.
-        checkpoint: A file or its address, or ``auto`` for the newest one of the work directory; a
-            work directory without any starts from the beginning.
+        checkpoint: A file or its address, or ``auto`` for the newest one that the present run of
+            the work directory has written; a run without any starts from the beginning.
     """
     if checkpoint == "auto":
-        checkpoint = latest_checkpoint(cfg.work_dir)
+        checkpoint, others = resume_point(cfg.work_dir)
+        if others:
+            print(f"Left out, since another run in {cfg.work_dir} wrote it: {', '.join(others)}.")
         if checkpoint is None:
             print(f"No checkpoint in {cfg.work_dir} yet: starting from the beginning.")
             return
     check_checkpoint(checkpoint)
     cfg.resume = True
-    cfg.load_from = checkpoint
+    cfg.load_from = str(checkpoint)
 
 
 def check_train_data(runner: Runner) -> None:

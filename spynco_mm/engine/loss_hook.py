@@ -1,14 +1,17 @@
 """Losses that stay on the device until they are printed, and that must stay finite."""
 
 import math
+from collections import defaultdict
+from functools import partial
 
 import torch
 from mmagic.registry import HOOKS
 from mmengine.dist import all_gather_object
-from mmengine.hooks import CheckpointHook, Hook, LoggerHook
+from mmengine.hooks import CheckpointHook, Hook, LoggerHook, RuntimeInfoHook
+from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.runner import Runner
 
-from spynco_mm.utils.checkpoint import latest_checkpoint
+from .run_folder import resume_point
 
 
 @HOOKS.register_module()
@@ -17,23 +20,31 @@ class LossHook(Hook):
 
     mmengine reads every logged scalar on every iteration, and each reading waits for the GPU. This
     hook keeps them as tensors and hands them on, one by one and unchanged, when ``LoggerHook`` is
-    about to print, at the end of an epoch and before a checkpoint is written. Then it also looks
-    whether all are finite, on every process, so that no checkpoint is written after the first that
-    is not, and all processes stop with the same sentence. Neither is a checkpoint whose weights
-    are not finite, which happens when the last step before it overflowed.
+    about to print, at the end of an epoch, before a checkpoint is written, and whenever a hook asks
+    the message hub for one of them (which then waits). Then it also looks whether all are finite,
+    on every process, so that no checkpoint is written after the first that is not, and all
+    processes stop with the same sentence. Neither is a checkpoint whose weights are not finite,
+    which happens when the last step before it overflowed.
+
+    Other hooks get all of an iteration's outputs, as tensors.
 
     Raises:
         FloatingPointError: A loss, or a weight that is about to be saved, became NaN or infinite.
     """
 
-    # Before RuntimeInfoHook (VERY_HIGH), which would read the scalars.
+    # Before all hooks that may ask for a loss.
     priority = "HIGHEST"
 
     def __init__(self):
         self._pending: list = []
+        self._bad: list = []
 
     def before_train(self, runner: Runner) -> None:
-        """Take the intervals of the hooks that need the losses."""
+        """Take the intervals of the hooks that need the losses, and come between those that read.
+
+        ``RuntimeInfoHook`` would read each tensor at once; the message hub is asked for scalars
+        that may still be here.
+        """
         loggers = [hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)]
         self._interval = min(loggers, default=1)
         self._save_intervals = [
@@ -41,19 +52,38 @@ class LossHook(Hook):
             for hook in runner.hooks
             if isinstance(hook, CheckpointHook) and not hook.by_epoch
         ]
+        for hook in runner.hooks:
+            if isinstance(hook, RuntimeInfoHook) and "after_train_iter" not in vars(hook):
+                hook.after_train_iter = partial(self._without_tensors, hook.after_train_iter)
+        hub = runner.message_hub
+        if "get_scalar" not in vars(hub):
+            hub.get_scalar = partial(self._up_to_date, hub)
+
+    @staticmethod
+    def _without_tensors(after_train_iter, runner, batch_idx, data_batch=None, outputs=None):
+        rest = {k: v for k, v in (outputs or {}).items() if not isinstance(v, torch.Tensor)}
+        after_train_iter(runner, batch_idx=batch_idx, data_batch=data_batch, outputs=rest)
+
+    def _up_to_date(self, hub: MessageHub, name: str) -> HistoryBuffer:
+        if any(name == f"train/{loss}" for _, names, _ in self._pending for loss in names):
+            self._hand_on(hub)
+        return type(hub).get_scalar(hub, name)
+
+    def after_train(self, runner: Runner) -> None:
+        """Leave the message hub as it was."""
+        vars(runner.message_hub).pop("get_scalar", None)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch=None, outputs: dict | None = None
     ) -> None:
         """Keep the tensors of ``outputs``; flush before anyone needs them."""
-        scalars = {
-            name: outputs.pop(name)
-            for name in list(outputs or {})
-            if isinstance(outputs[name], torch.Tensor)
-        }
-        if scalars:
-            values = torch.stack([value.detach().float() for value in scalars.values()])
-            self._pending.append((runner.iter, list(scalars), values))
+        by_device = defaultdict(dict)  # A model may log what it has on the CPU beside the rest.
+        for name, value in (outputs or {}).items():
+            if isinstance(value, torch.Tensor):
+                by_device[value.device][name] = value.detach().float().reshape(())
+        for scalars in by_device.values():
+            # A copy, since a captured step writes its losses to the same places again.
+            self._pending.append((runner.iter, list(scalars), torch.stack([*scalars.values()])))
         if (
             self.every_n_inner_iters(batch_idx, self._interval)
             or self.end_of_epoch(runner.train_dataloader, batch_idx)
@@ -70,33 +100,35 @@ class LossHook(Hook):
 
     @staticmethod
     def _stop(runner: Runner, what: str) -> None:
-        last = latest_checkpoint(runner.work_dir)
+        last, _ = resume_point(runner.work_dir)
         advice = f"the last good checkpoint is {last}" if last else "no checkpoint was saved yet"
         raise FloatingPointError(
             f"{what} (epoch {runner.epoch + 1}): {advice}; lower the learning rate, switch AMP off "
             "if it is on, or look at the data."
         )
 
-    def _flush(self, runner: Runner) -> None:
-        """Hand the kept losses on, up to the first that is not finite on any process."""
-        if not self._pending:
-            return
-        # One wait for the device, for all of them.
-        rows = torch.cat([values for _, _, values in self._pending]).tolist()
-        losses = [(i, name) for i, names, _ in self._pending for name in names]
+    def _hand_on(self, hub: MessageHub) -> None:
+        """Give the kept losses to the message hub, and keep in mind those that are not finite."""
+        values = {}
+        for device in {stacked.device for _, _, stacked in self._pending}:
+            # One wait for each device, for all of them.
+            rows = [row for row in self._pending if row[2].device == device]
+            losses = [(i, name) for i, names, _ in rows for name in names]
+            values |= dict(zip(losses, torch.cat([row[2] for row in rows]).tolist()))
+        for key in [(i, name) for i, names, _ in self._pending for name in names]:
+            if not math.isfinite(values[key]):
+                self._bad.append((*key, values[key]))
+            hub.update_scalar(f"train/{key[1]}", values[key])
         self._pending = []
-        bad = [
-            (iteration, name, value)
-            for (iteration, name), value in zip(losses, rows)
-            if not math.isfinite(value)
-        ]
+
+    def _flush(self, runner: Runner) -> None:
+        """Hand the kept losses on, and stop if one is not finite on any process."""
+        self._hand_on(runner.message_hub)
         # All processes take part, and so all of them stop.
-        gathered = all_gather_object(bad)
+        gathered = all_gather_object(self._bad)
         found = [(terms[0][0], rank) for rank, terms in enumerate(gathered) if terms]
         if found:
             first, rank = min(found)
             terms = [f"{name} became {value}" for i, name, value in gathered[rank] if i == first]
             where = f" on process {rank}" if len(gathered) > 1 else ""
             self._stop(runner, f"{', '.join(terms)} at iteration {first + 1}{where}")
-        for (_, name), value in zip(losses, rows):
-            runner.message_hub.update_scalar(f"train/{name}", value)

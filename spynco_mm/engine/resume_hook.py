@@ -1,21 +1,32 @@
 """Runs that go on after a kill as if it had never happened."""
 
 import inspect
+import os
 import random
+from pathlib import Path
 
 import numpy as np
 import torch
 from mmagic.registry import HOOKS, MODELS
-from mmengine.dist import all_gather_object, get_rank, get_world_size
+from mmengine.dist import all_gather_object, get_rank, get_world_size, master_only
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import is_model_wrapper
-from mmengine.optim import OptimWrapperDict
-from mmengine.runner import Runner
-from mmengine.runner.checkpoint import get_state_dict, weights_to_cpu
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner.checkpoint import get_state_dict
 
+from spynco_mm.compat import average_gradients
 from spynco_mm.utils.checkpoint import describe_mismatch, parse_config
 
+from . import run_folder
+from .guard_hook import checkpoint_folder
 from .resume_settings import adapt, settings_of
+
+#: What hooks remember from one evaluation to the next, and their own libraries do not save.
+REMEMBERED = {
+    "EarlyStoppingHook": ("wait_count", "best_score"),
+    "ReduceLRSchedulerHook": ("sum_value", "count"),
+}
 
 
 def _image_buffers(model: torch.nn.Module) -> list:
@@ -24,16 +35,33 @@ def _image_buffers(model: torch.nn.Module) -> list:
     return list(buffers.values()) if isinstance(buffers, dict) else list(buffers)
 
 
+def _remembering(runner: Runner) -> list:
+    """The hooks of :data:`REMEMBERED`, each with its name, in the order of the config."""
+    hooks = [(type(hook).__name__, hook) for hook in runner.hooks]
+    return [(name, hook) for name, hook in hooks if name in REMEMBERED]
+
+
+def _wrappers(runner: Runner) -> list:
+    """The optimizer wrappers of a run that has begun."""
+    wrapper = runner.optim_wrapper
+    return list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
+
+
 @HOOKS.register_module()
 class ExactResumeHook(Hook):
     """Makes ``--resume`` continue a run as if it had never stopped.
 
     Every epoch starts from random states of its own, derived from the run's seed, the epoch and the
     process; so an interrupted epoch is repeated with the same draws, whatever happened before it.
-    Image pools, of all processes, and the sampler's seed are part of the checkpoint beside what
-    mmengine saves (weights, optimizers, schedulers, log history). A checkpoint that does not fit
+    Beside what mmengine saves (weights, optimizers, schedulers, log history), a checkpoint holds
+    the image pools of all processes, the sampler's seed, what :data:`REMEMBERED` names, and
+    gradients that are accumulated beyond the end of an epoch. A checkpoint that does not fit
     the model is refused, with the layers that differ; one without optimizers cannot be resumed.
     Checkpoints have to be written by epoch.
+
+    The run has a name, which its checkpoints and its work directory share; what another run has
+    left in that folder is set aside (see :mod:`spynco_mm.engine.run_folder`). Best checkpoints of
+    the run that the one it goes on from does not know are removed.
 
     Works for any model that keeps mmagic's ``GANImageBuffer`` in ``image_buffers``.
     """
@@ -43,7 +71,8 @@ class ExactResumeHook(Hook):
 
     def __init__(self):
         self._pools = None
-        self._loaded = None
+        self._loaded = None  # the checkpoint that is resumed, less its weights
+        self._run = None
 
     def before_run(self, runner: Runner) -> None:
         """Refuse checkpoints in the middle of an epoch, which could not be exact, and settings that
@@ -62,34 +91,87 @@ class ExactResumeHook(Hook):
                 raise ValueError(f"CheckpointHook does not know {', '.join(unknown)}.")
 
     def before_train(self, runner: Runner) -> None:
-        """Fill the pools of a resumed run, and tell the optimizers where it is.
+        """Take the folder, tell the optimizers where the run is, and give it back what it had.
 
         mmengine tells a single optimizer, which then warns of a resume between accumulated
         gradients and applies the last ones of a run, but none of a dict.
         """
         if isinstance(runner.optim_wrapper, OptimWrapperDict):
-            for wrapper in runner.optim_wrapper.values():
+            for wrapper in _wrappers(runner):
                 wrapper.initialize_count_status(runner.model, runner.iter, runner.max_iters)
         if runner.max_epochs is not None and runner.epoch >= runner.max_epochs:
             runner.logger.info(
                 f"Nothing is left to train: the checkpoint is of epoch {runner.epoch} of "
                 f"{runner.max_epochs}. A larger train_cfg.max_epochs goes on."
             )
-        if self._loaded is None or runner.iter == 0:
+        self._take_folder(runner)
+        if self._loaded is not None:
+            self._find_best(runner)
+            self._restore(runner)
+            self._loaded = None
+
+    @master_only
+    def _take_folder(self, runner: Runner) -> None:
+        loaded, found = runner._load_from, self._loaded
+        if found is not None and loaded is None:  # mmengine has looked for it
+            loaded = find_latest_checkpoint(runner.work_dir)
+        self._run, sentence = run_folder.begin(
+            runner.work_dir,
+            loaded,
+            resumes=found is not None,
+            run=found and run_folder.run_in(found),
+            epoch=runner.epoch,
+        )
+        if sentence:
+            runner.logger.warning(sentence)
+
+    def _find_best(self, runner: Runner) -> None:
+        """Let there be at most one best checkpoint of this run, the one that it knows of.
+
+        Its file may have been replaced by that of a later epoch before the run was killed, or be in
+        another folder; then the best is looked for anew.
+        """
+        info = runner.message_hub.runtime_info
+        known = {os.path.realpath(info[key]) for key in info if key.startswith("best_ckpt")}
+        for key in [key for key in info if key.startswith("best_score")]:
+            if key.replace("best_score", "best_ckpt") not in info:  # GuardHook looked for the file.
+                info.pop(key)
+        if get_rank() or not self._run:
             return
-        if len(self._loaded) != get_world_size():
-            runner.logger.warning(
-                f"The checkpoint has the image pools of {len(self._loaded)} processes, this run "
-                f"has {get_world_size()}: the pools are handed out in turn, so the run goes on, "
-                "but not exactly as it would have."
-            )
-        saved = self._loaded[get_rank() % len(self._loaded)]
-        for buffer, images in zip(_image_buffers(self._model(runner)), saved):
-            if buffer.buffer_size:
-                images = images[: buffer.buffer_size]
-                buffer.image_buffer = [image[None] for image in images]
-                buffer.img_num = len(images)
-        self._loaded = None
+        for hook in runner.hooks:
+            if isinstance(hook, CheckpointHook):
+                for file in Path(checkpoint_folder(hook, runner.work_dir)).glob("best_*.pth"):
+                    if os.path.realpath(file) not in known and run_folder.is_of(file, self._run):
+                        file.unlink()
+
+    def _restore(self, runner: Runner) -> None:
+        """Give back pools, gradients and what hooks remembered."""
+        everyones = self._loaded.get("image_buffers")
+        if everyones:
+            if len(everyones) != get_world_size():
+                runner.logger.warning(
+                    f"The checkpoint has the image pools of {len(everyones)} processes, this run "
+                    f"has {get_world_size()}: the pools are handed out in turn, so the run goes "
+                    "on, but not exactly as it would have."
+                )
+            saved = everyones[get_rank() % len(everyones)]
+            for buffer, images in zip(_image_buffers(self._model(runner)), saved):
+                if buffer.buffer_size:
+                    images = images[: buffer.buffer_size]
+                    buffer.image_buffer = [image[None] for image in images]
+                    buffer.img_num = len(images)
+        if self._accumulating(runner):
+            for parameter, grad in zip(
+                runner.model.parameters(), self._loaded.get("gradients", [])
+            ):
+                parameter.grad = None if grad is None else grad.to(parameter)
+        remembered = list(self._loaded.get("hooks", []))
+        for name, hook in _remembering(runner):
+            found = next((item for item in remembered if item[0] == name), None)
+            if found:
+                remembered.remove(found)
+                for key in REMEMBERED[name]:
+                    setattr(hook, key, found[1][key])
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Start the epoch from its own random states."""
@@ -100,7 +182,7 @@ class ExactResumeHook(Hook):
         torch.manual_seed(seed)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Bring the pools of all processes together; only rank 0 saves."""
+        """Bring together what only the single processes have; only rank 0 saves."""
         pools = [
             torch.cat(buffer.image_buffer) if buffer.buffer_size and buffer.img_num else []
             for buffer in _image_buffers(self._model(runner))
@@ -108,21 +190,40 @@ class ExactResumeHook(Hook):
         if get_world_size() > 1:
             pools = [pool if isinstance(pool, list) else pool.cpu() for pool in pools]
             self._pools = all_gather_object(pools)
+            if self._accumulating(runner):
+                # They would be averaged with those to come: a mean of sums is a sum of means.
+                average_gradients(runner.model.parameters())
         else:
             self._pools = [pools]
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Add the pools, and write the weights under names without the distributed wrappers."""
-        # mmengine saves what MMSeparateDistributedDataParallel holds as 'generator.module.*', but
-        # looks for 'generator.*' when it loads, so it would find nothing.
-        checkpoint["state_dict"] = weights_to_cpu(get_state_dict(self._model(runner)))
+        """Add what mmengine leaves out."""
         checkpoint["meta"]["settings"] = settings_of(runner)
-        if "optimizer" in checkpoint and self._pools is not None:
-            checkpoint["image_buffers"] = [
-                [pool if isinstance(pool, list) else pool.cpu() for pool in pools]
-                for pools in self._pools
-            ]
-            checkpoint["sampler_seed"] = getattr(runner.train_dataloader.sampler, "seed", None)
+        if self._run:
+            checkpoint["meta"]["run"] = self._run
+        if "optimizer" not in checkpoint or self._pools is None:
+            return
+        checkpoint["image_buffers"] = [
+            [pool if isinstance(pool, list) else pool.cpu() for pool in pools]
+            for pools in self._pools
+        ]
+        checkpoint["sampler_seed"] = getattr(runner.train_dataloader.sampler, "seed", None)
+        checkpoint["hooks"] = [
+            (name, {key: getattr(hook, key) for key in REMEMBERED[name]})
+            for name, hook in _remembering(runner)
+        ]
+        if self._accumulating(runner):
+            gradients = [parameter.grad for parameter in runner.model.parameters()]
+            checkpoint["gradients"] = [grad if grad is None else grad.cpu() for grad in gradients]
+
+    @staticmethod
+    def _accumulating(runner: Runner) -> bool:
+        """Whether gradients wait for those of a later iteration."""
+        return any(
+            wrapper._inner_count % wrapper._accumulative_counts
+            for wrapper in _wrappers(runner)
+            if isinstance(wrapper, OptimWrapper)
+        )
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Refuse a checkpoint that does not fit; take over its sampler and pools to resume."""
@@ -147,7 +248,7 @@ class ExactResumeHook(Hook):
                 f"Resumed with other settings than the checkpoint's: {', '.join(differences)}. It "
                 "goes on by epochs, with this config's learning rates."
             )
-        self._loaded = checkpoint.get("image_buffers")
+        self._loaded = {key: checkpoint[key] for key in checkpoint if key != "state_dict"}
         if checkpoint.get("sampler_seed") is not None:
             # The sampler was built before the checkpoint was read, from the seed of this config.
             runner.train_dataloader.sampler.seed = checkpoint["sampler_seed"]

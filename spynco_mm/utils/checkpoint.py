@@ -287,21 +287,6 @@ def _unpickle(file: IO[bytes], map_location: Any, is_archive: bool) -> Any:
         HistoryBuffer._statistics_methods.update(functions)
 
 
-def latest_checkpoint(work_dir: str | Path) -> str | None:
-    """The newest ``epoch_*.pth`` or ``iter_*.pth`` of a work directory, None if there is none.
-
-    It looks at the files themselves: mmengine's ``last_checkpoint`` is a note beside them, which a
-    kill can leave empty or behind.
-    """
-    found = [
-        (int(path.stem.rsplit("_", 1)[1]), str(path))
-        for kind in ("epoch", "iter")
-        for path in Path(work_dir).glob(f"{kind}_*.pth")
-        if path.stem.rsplit("_", 1)[1].isdigit()
-    ]
-    return max(found)[1] if found else None
-
-
 def same_kind(a: Tensor, b: Tensor) -> bool:
     """Whether one can be converted to the other: both real, both complex, or neither."""
     return (a.is_floating_point(), a.is_complex()) == (b.is_floating_point(), b.is_complex())

@@ -1,7 +1,12 @@
-"""Files that are either the old one or the new one, whole."""
+"""Files that are either the old one or the new one, whole, and folders with one owner."""
 
+import errno
+import fcntl
 import os
+import socket
+import sys
 from pathlib import Path
+from typing import IO
 
 from mmengine.fileio import LocalBackend, register_backend
 
@@ -25,10 +30,58 @@ def write_atomically(path: str | Path, data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(part, path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # A full disk names no file.
+        if error.errno and not error.filename:  # A full disk does not name the file.
+            error.filename = str(path)
         raise
     finally:
         part.unlink(missing_ok=True)
+
+
+def lock_folder(folder: str | Path, wait: bool = False) -> IO:
+    """Keep a folder for this process, until the returned file is closed or the process ends.
+
+    The kernel releases the lock however the process ends, and processes that it forks, such as the
+    workers of a data loader, do not hold it. Threads of one process do not exclude each other.
+
+    Args:
+        folder: The folder, which is made if it is missing. It gets a small file ``.lock``.
+        wait: Wait while another process has it, and say so, instead of failing.
+
+    Raises:
+        ValueError: Another process has it.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    file = open(folder / ".lock", "a+")  # noqa: SIM115
+    try:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            file.seek(0)
+            taken = f"{folder} is in use by {file.read().strip() or 'another process'}"
+            if not wait:
+                raise ValueError(
+                    f"{taken}; wait for it, end it, or choose another folder."
+                ) from None
+            print(f"{taken}; waiting for it.", file=sys.stderr, flush=True)
+            fcntl.lockf(file, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
+            raise
+        print(
+            f"{folder} lies on a disk that cannot lock files ({error.strerror}); see to it that "
+            "nothing else writes there.",
+            file=sys.stderr,
+            flush=True,
+        )
+    except BaseException:
+        file.close()
+        raise
+    # Whoever comes next is told.
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    file.flush()
+    return file
 
 
 class AtomicLocalBackend(LocalBackend):

@@ -1,13 +1,16 @@
 import hashlib
 import io
+import os
 import re
 import tarfile
+import time
 import zipfile
 
 import pytest
 
 from spynco_mm.datasets import DataError
 from spynco_mm.datasets.download import SOURCES, Source, prepare_data, unpack, verify
+from spynco_mm.utils.files import lock_folder
 
 CONTENT = bytes(range(256)) * 4000  # about 1 MB
 
@@ -58,7 +61,7 @@ def test_prepare_data(offer, server, tmp_path, kind):
     folder = prepare_data("toy", tmp_path)
     assert folder == tmp_path / "toy"
     assert (folder / "a.txt").read_text() == "A" and (folder / "sub" / "b.txt").read_text() == "B"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["toy", f"toy.{kind}"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "toy", f"toy.{kind}"]
     # Again: nothing is fetched, nothing is touched.
     (folder / "a.txt").write_text("mine")
     assert prepare_data("toy", tmp_path) == folder
@@ -96,8 +99,26 @@ def test_missing_on_the_server(offer, server, tmp_path):
 def test_a_root_that_is_a_file(offer, tmp_path):
     offer(b"")
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match=r"file is no folder and cannot be made one .* --root"):
+    with pytest.raises(DataError, match=r"file is no folder that can be written .* --root"):
         prepare_data("toy", tmp_path / "file")
+
+
+def test_two_at_once(offer, tmp_path, capfd):
+    """The second one waits, and finds the work done."""
+    offer(b"")
+    read, write = os.pipe()
+    first = os.fork()
+    if not first:
+        lock = lock_folder(tmp_path)
+        os.write(write, b"locked")
+        time.sleep(0.3)
+        (tmp_path / "toy").mkdir()
+        lock.close()
+        os._exit(0)
+    os.read(read, 6)
+    assert prepare_data("toy", tmp_path) == tmp_path / "toy"
+    assert f"{tmp_path} is in use by process {first} on " in capfd.readouterr().err
+    os.waitpid(first, 0)
 
 
 def test_no_network(offer, server, tmp_path):
@@ -119,7 +140,7 @@ def test_archive_without_its_folder(offer, tmp_path):
     offer(zip_bytes(**{"else/a.txt": "A"}))
     with pytest.raises(DataError, match="there is no folder 'toy' in it"):
         prepare_data("toy", tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["toy.zip"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "toy.zip"]
 
 
 @pytest.mark.parametrize("name", ["../outside.txt", "toy/../../outside.txt"])

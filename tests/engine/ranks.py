@@ -5,6 +5,7 @@
 writes the weights of every process after the steps of every scenario to FOLDER/<rank>.pth.
 """
 
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +22,7 @@ from mmengine.logging import MessageHub
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from skimage import data
+from tiny_run import tiny_runner
 
 from spynco_mm.engine import LossHook
 
@@ -170,6 +172,7 @@ def stopped_by(rank: int, folder: Path) -> str:
         work_dir=str(folder),
         train_dataloader=range(7),
         train_loop=None,
+        message_hub=MessageHub.get_current_instance(),
     )
     hook.before_train(runner)
     value = float("inf") if rank == 1 else 1.0
@@ -180,6 +183,40 @@ def stopped_by(rank: int, folder: Path) -> str:
     return "nothing"
 
 
+def averaged(rank: int, folder: Path) -> None:
+    """Two epochs with averages of the weights, at once and resumed after the first.
+
+    The epochs have three iterations, so that gradients are accumulated from one to the other.
+    """
+    averages = [
+        dict(type="mmengine.EMAHook", momentum=0.1),
+        dict(
+            type="ExponentialMovingAverageHook",
+            module_keys="generator_ema",
+            interval=1,
+            interp_cfg=dict(momentum=0.1),
+        ),
+    ]
+    options = dict(
+        hooks=averages,
+        epochs=2,
+        launcher="pytorch",
+        env_cfg=dict(dist_cfg=dict(backend="gloo")),
+        cfg=Config(
+            dict(model_wrapper_cfg=dict(type="MMSeparateDistributedDataParallel", device_ids=None))
+        ),
+        optim_wrapper=dict(
+            type="mmengine.OptimWrapper", accumulative_counts=2, optimizer=dict(type="SGD", lr=0.1)
+        ),
+    )
+    tiny_runner(folder / "whole", **options).train()
+    if rank == 0:
+        (folder / "resumed").mkdir()
+        shutil.copy(folder / "whole" / "epoch_1.pth", folder / "resumed")
+    torch.distributed.barrier()
+    tiny_runner(folder / "resumed", folder / "resumed" / "epoch_1.pth", **options).train()
+
+
 def main() -> None:
     torch.distributed.init_process_group("gloo")
     init_default_scope("mmagic")
@@ -188,6 +225,7 @@ def main() -> None:
     results = {name: train(name, rank, world) for name in SCENARIOS}
     results["stopped"] = stopped_by(rank, folder)
     torch.save(results, folder / f"{rank}.pth")
+    averaged(rank, folder)
     spynco_mm.compat.leave_gloo()
 
 

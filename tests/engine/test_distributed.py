@@ -7,6 +7,8 @@ import sys
 import pytest
 import ranks
 import torch
+from test_resume_hook import same
+from tiny_run import checkpoint
 
 # Both ways add the same numbers in another order: over the images of a batch, and over processes.
 # In float64 a mean of n ~ 1e4 terms is off by n * 1.1e-16 ~ 1e-12 of the terms' size at worst. Adam
@@ -26,7 +28,7 @@ def processes(tmp_path_factory):
         [*command, ranks.__file__, str(folder)], env=env, capture_output=True, text=True
     )
     assert run.returncode == 0, run.stdout + run.stderr
-    return [torch.load(folder / f"{rank}.pth") for rank in range(2)]
+    return [torch.load(folder / f"{rank}.pth") for rank in range(2)] + [folder]
 
 
 def differences(a: dict, b: dict) -> dict:
@@ -36,7 +38,7 @@ def differences(a: dict, b: dict) -> dict:
 
 @pytest.mark.parametrize("name", [name for name in ranks.SCENARIOS if "as it is" not in name])
 def test_ranks_agree_with_each_other_and_with_one_process(processes, name):
-    first, second = (results[name] for results in processes)
+    first, second = (results[name] for results in processes[:2])
     assert all(torch.equal(first[key][1], second[key][1]) for key in first)
     alone = ranks.train(name)
     assert max(differences(first, alone).values()) <= TOLERANCE
@@ -50,11 +52,27 @@ def test_ranks_agree_with_each_other_and_with_one_process(processes, name):
 def test_cyclegan_of_mmagic_does_not_average(processes):
     """What the import mends: the ranks drift apart as far as they train."""
     name = "CycleGAN as it is in mmagic"
-    apart = differences(*(results[name] for results in processes))
+    apart = differences(*(results[name] for results in processes[:2]))
     assert max(apart.values()) > 1e-4 > 1e3 * TOLERANCE
 
 
 def test_a_bad_loss_on_one_process_stops_all(processes):
-    sentences = {results["stopped"] for results in processes}
+    sentences = {results["stopped"] for results in processes[:2]}
     assert len(sentences) == 1
     assert sentences.pop().startswith("loss_g became inf at iteration 7 on process 1 (epoch 1): no")
+
+
+def test_averaged_weights_are_saved_and_resumed(processes):
+    """By mmengine's EMAHook and by mmagic's, beside gradients that wait for the next epoch."""
+    whole, resumed = (checkpoint(processes[2] / name, 2) for name in ("whole", "resumed"))
+    first = checkpoint(processes[2] / "whole", 1)
+    assert list(first["state_dict"]) == ["steps", "generator.weight", "generator_ema.weight"]
+    assert set(first["ema_state_dict"]) == {"steps", "module.steps", "module.generator.weight"}
+    assert first["gradients"][0] is not None
+    average, raw = first["state_dict"], first["ema_state_dict"]
+    # One step was made, in the second iteration of three, from 1 to the present weight.
+    assert raw["module.generator.weight"].ne(1).all()
+    for mean in (average["generator.weight"], average["generator_ema.weight"]):
+        assert torch.allclose(mean, 1 + 0.19 * (raw["module.generator.weight"] - 1))
+    for part in ("state_dict", "ema_state_dict", "optimizer"):
+        assert same(whole[part], resumed[part]), part

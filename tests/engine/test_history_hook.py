@@ -19,13 +19,14 @@ def runner(tmp_path):
         iter=10,
         message_hub=MessageHub.get_instance(f"history_{tmp_path.name}"),
         val_loop=SimpleNamespace(evaluator=Evaluator([metric])),
+        train_dataloader=range(10),
     )
 
 
 def train_epoch(hook, runner, work):
     hook.before_train_epoch(runner)
     work()
-    hook.after_train_epoch(runner)
+    hook.after_train_iter(runner, 9)
 
 
 def burn():

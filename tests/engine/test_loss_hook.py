@@ -1,13 +1,22 @@
 import re
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.hooks import Hook
+from mmengine.logging import MessageHub
 from mmengine.model import BaseModel
-from mmengine.registry import MODELS
+from mmengine.registry import HOOKS, MODELS
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
-from spynco_mm.utils.checkpoint import latest_checkpoint
+from spynco_mm.engine import LossHook
+from spynco_mm.engine.run_folder import resume_point
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
+from simulated_gpu import simulated_gpu
 
 
 @MODELS.register_module()
@@ -37,7 +46,7 @@ class Numbers(Dataset):
         return dict(x=torch.tensor(float(index % 5)))
 
 
-def train(work_dir, hooks, by_epoch=True, counts=1, **model):
+def train(work_dir, hooks, by_epoch=True, counts=1, scheduler=None, follow=None, **model):
     checkpoint = dict(
         type="CheckpointHook",
         interval=1 if by_epoch else 4,
@@ -62,9 +71,12 @@ def train(work_dir, hooks, by_epoch=True, counts=1, **model):
             optimizer=dict(type="SGD", lr=0.1),
         ),
         default_hooks=dict(
-            logger=dict(type="mmengine.LoggerHook", interval=7), checkpoint=checkpoint
+            logger=dict(type="mmengine.LoggerHook", interval=7),
+            checkpoint=checkpoint,
+            param_scheduler=follow or dict(type="mmengine.ParamSchedulerHook"),
         ),
         custom_hooks=hooks,
+        param_scheduler=scheduler,
         randomness=dict(seed=0),
         experiment_name=str(work_dir),
         log_processor=dict(by_epoch=by_epoch),
@@ -123,4 +135,70 @@ def test_broken_weights_are_not_saved(tmp_path):
     """The last loss of an epoch is finite, and the step after it is not."""
     with pytest.raises(FloatingPointError, match=r"^weight is not finite after .*epoch_1\.pth"):
         train(tmp_path, [dict(type="LossHook")], bad_iter=20, breaks_weight=True)
-    assert latest_checkpoint(tmp_path) == str(tmp_path / "epoch_1.pth")
+    assert resume_point(tmp_path) == (tmp_path / "epoch_1.pth", [])
+
+
+@HOOKS.register_module()
+class Onlooker(Hook):
+    """Keeps what each iteration put out, and asks for a loss now and then."""
+
+    def before_train(self, runner):
+        self.seen, self.asked = [], {}
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.seen.append(dict(outputs))
+        if runner.iter % 4 == 2:
+            self.asked[runner.iter] = runner.message_hub.get_scalar("train/loss_fit").current()
+
+
+def test_other_hooks_see_the_losses(tmp_path):
+    """As tensors, and as numbers if they ask the message hub."""
+    runner = train(tmp_path, [dict(type="LossHook"), dict(type="mmengine.Onlooker")])
+    (onlooker,) = (hook for hook in runner.hooks if isinstance(hook, Onlooker))
+    losses = history(runner)["train/loss_fit"]
+    assert len(onlooker.seen) == len(losses) == 30
+    for outputs, loss in zip(onlooker.seen, losses):
+        assert outputs.keys() == {"loss", "loss_fit", "loss_other"}
+        assert outputs["loss_fit"].item() == loss
+    assert onlooker.asked == {i: losses[i] for i in range(2, 30, 4)}
+    assert "get_scalar" not in vars(runner.message_hub)
+
+
+def test_a_schedule_that_follows_the_losses(tmp_path):
+    """mmagic's, which reads the loss of every iteration, and can be resumed."""
+
+    def rates(name, *hooks):
+        runner = train(
+            tmp_path / name,
+            list(hooks),
+            follow=dict(type="ReduceLRSchedulerHook", by_epoch=False, interval=5),
+            scheduler=dict(type="ReduceLR", patience=0, factor=0.5, by_epoch=False),
+        )
+        return runner.message_hub.get_scalar("train/lr").data[0].tolist()
+
+    found = rates("with", dict(type="LossHook"), dict(type="ExactResumeHook"))
+    assert found == rates("without") and found[-1] < found[0]
+    (state,) = torch.load(tmp_path / "with" / "epoch_3.pth")["param_schedulers"]
+    assert state["num_bad_epochs"] == 0
+
+
+def test_scalars_on_two_devices(tmp_path):
+    """A model may log what it has on the CPU; nothing waits for the GPU until it is printed."""
+    hook = LossHook()
+    runner = SimpleNamespace(hooks=[], iter=0, max_iters=9, train_dataloader=range(9))
+    runner.message_hub, runner.train_loop = MessageHub.get_instance("two_devices"), None
+    hook.before_train(runner)
+    hook._interval = 5
+    with simulated_gpu():
+        losses = dict(a=torch.zeros((), device="cuda"), b=torch.zeros(()), c=torch.zeros(1))
+        hook.after_train_iter(runner, 0, None, losses)
+    assert [(names, row.device.type) for _, names, row in hook._pending] == [
+        (["a"], "cuda"),
+        (["b", "c"], "cpu"),
+    ]
+    if torch.cuda.is_available():
+        hook._pending = []
+        losses = dict(a=torch.ones((), device="cuda"), b=torch.zeros(()))
+        hook.after_train_iter(runner, 4, None, losses)
+        assert runner.message_hub.get_scalar("train/a").current() == 1
+        assert runner.message_hub.get_scalar("train/b").current() == 0

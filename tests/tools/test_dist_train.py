@@ -53,9 +53,10 @@ def test_two_processes_train_one_model(trained):
     }
     assert all(torch.equal(first[key], second[key]) for key in first)
     checkpoint = torch.load(work_dir / "epoch_2.pth")
+    assert checkpoint["state_dict"].keys() == first.keys()
     for key, value in checkpoint["state_dict"].items():
-        wrapped = key.replace(".", ".module.", 1)
-        assert torch.equal(value, first[wrapped])
+        assert torch.equal(value, first[key])
+    assert not any("module" in key for key in first)
     # Every process has pools of its own, and they are kept.
     pools = checkpoint["image_buffers"]
     assert [[len(pool) for pool in of_process] for of_process in pools] == [[6, 6, 6]] * 2

@@ -1,5 +1,6 @@
 """A run that is killed twice against one that is not."""
 
+import os
 import shutil
 import signal
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 from runs import runner, tool, write_config
 
 from spynco_mm.engine.history_hook import read_history
+from spynco_mm.utils.files import lock_folder
 
 DATA = """
 train_dataloader = dict(batch_size=8, dataset=dict(crops_per_photo=4))  # 40 items, 5 batches
@@ -98,6 +100,37 @@ def test_killed_and_resumed_run_equals_an_uninterrupted_one(config, uninterrupte
     best = [path.name for path in tmp_path.glob("best_*")]
     assert best == [path.name for path in uninterrupted.glob("best_*")] and len(best) == 1
     assert (tmp_path / "results.json").read_text() == (uninterrupted / "results.json").read_text()
+
+
+def test_a_second_run_in_a_folder_ends_before_it_writes(config, tmp_path):
+    with lock_folder(tmp_path):
+        run = tool("train.py", config, "--work-dir", tmp_path)
+    assert run.returncode == 1 and "Traceback" not in run.stdout
+    sentence = f"ValueError: {tmp_path} is in use by process {os.getpid()} on "
+    assert sentence in run.stdout and run.stdout.count("Error") == 1
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_mmagics_visualization_hooks_do_not_change_a_run(config, uninterrupted, tmp_path):
+    vis = dict(
+        type="VisualizationHook",
+        interval=2,
+        n_samples=4,
+        fixed_input=False,
+        vis_kwargs_list=[dict(type="Translation", name="train"), dict(type="TranslationVal")],
+    )
+    run = runner(
+        config,
+        tmp_path,
+        default_hooks__vis=vis,
+        default_hooks__basic=dict(type="BasicVisualizationHook"),
+    )
+    run.train()
+    mine, other = (torch.load(folder / "epoch_3.pth") for folder in (tmp_path, uninterrupted))
+    assert_same(mine["state_dict"], other["state_dict"])
+    assert_same(log_history(mine), log_history(other))
+    pictures = {path.stem for path in tmp_path.glob("*/vis_data/vis_image/*.png")}
+    assert {"train_2", "train_4", "translationval_2", "sample_0_5", "sample_39_15"} <= pictures
 
 
 def test_accumulated_gradients_of_the_last_iterations_count(config, tmp_path):

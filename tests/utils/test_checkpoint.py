@@ -14,7 +14,6 @@ from spynco_mm.utils.checkpoint import (
     CheckpointError,
     describe_mismatch,
     fetch_checkpoint,
-    latest_checkpoint,
     parse_config,
     read_checkpoint,
 )
@@ -53,13 +52,6 @@ def test_weights_of_other_origins(tmp_path):
         path = saved(content, tmp_path / "bare.pth", _use_new_zipfile_serialization=kind)
         assert torch.equal(read_checkpoint(path)["b"], weight)
         assert torch.equal(_load_checkpoint(str(path))["c"], torch.ones(3, 3))
-
-
-def test_latest_checkpoint(tmp_path):
-    assert latest_checkpoint(tmp_path) is None
-    for name in ("epoch_9.pth", "epoch_10.pth", "epoch_x.pth", "epoch_11.pth.part"):
-        (tmp_path / name).touch()
-    assert latest_checkpoint(tmp_path) == str(tmp_path / "epoch_10.pth")
 
 
 def test_describe_mismatch():

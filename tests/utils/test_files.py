@@ -1,9 +1,12 @@
+import errno
 import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
 
-from spynco_mm.utils.files import AtomicLocalBackend, write_atomically
+from spynco_mm.utils.files import AtomicLocalBackend, lock_folder, write_atomically
 
 
 def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
@@ -37,3 +40,33 @@ def test_files_appear_whole_or_not_at_all(tmp_path, monkeypatch):
         backend.put(b"new", path)
     assert order == ["fsync", "replace"]
     assert path.read_bytes() == b"old" and list(path.parent.iterdir()) == [path]
+
+
+def test_a_full_disk_is_named(tmp_path, monkeypatch):
+    def full(number):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*/epoch_1\.pth'"):
+        write_atomically(tmp_path / "epoch_1.pth", b"new")
+
+
+def test_a_lock_ends_with_its_process_though_its_workers_live_on(tmp_path):
+    read, write = os.pipe()
+    holder = os.fork()
+    if not holder:
+        lock = lock_folder(tmp_path / "run")  # noqa: F841
+        worker = os.fork()
+        if worker:
+            os.write(write, str(worker).encode())
+        time.sleep(60)
+        os._exit(0)
+    worker = int(os.read(read, 20))
+    try:
+        with pytest.raises(ValueError, match=rf"run is in use by process {holder} on .*; wait"):
+            lock_folder(tmp_path / "run")
+        os.kill(holder, signal.SIGKILL)
+        os.waitpid(holder, 0)
+        lock_folder(tmp_path / "run").close()
+    finally:
+        os.kill(worker, signal.SIGKILL)

@@ -1,6 +1,5 @@
 """A training behind a table or figure: what it is, and how it gets done."""
 
-import fcntl
 import json
 import multiprocessing
 import os
@@ -13,7 +12,6 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import IO
 
 import torch
 from mmengine.config import Config
@@ -28,7 +26,7 @@ from tqdm import tqdm
 from spynco_mm import __version__
 from spynco_mm.engine import launch, read_history
 from spynco_mm.utils.console import one_sentence_errors
-from spynco_mm.utils.files import write_atomically
+from spynco_mm.utils.files import lock_folder, write_atomically
 
 
 def versions() -> dict:
@@ -207,7 +205,7 @@ class Run:
             write_atomically(self.config, self.cfg.pretty_text.encode())
             text = json.dumps({**self.identity, "versions": versions()}, indent=2)
             write_atomically(self.folder / "run.json", (text + "\n").encode())
-            with self._lock():
+            with lock_folder(self.folder):
                 try:
                     self._watch(bar)
                 except ProcessException as error:
@@ -233,18 +231,6 @@ class Run:
             with suppress(EOFError):  # The training has ended.
                 while progress.poll():
                     bar.update(progress.recv() - bar.n)
-
-    def _lock(self) -> IO:
-        """The folder, for one training at a time."""
-        lock = open(self.folder / ".lock", "w")  # noqa: SIM115
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            raise ValueError(
-                f"{self.folder} is being trained by another process; wait for it, or end it."
-            ) from None
-        return lock
 
     def stop(self) -> None:
         """End a training that goes on in another thread; it can be resumed."""

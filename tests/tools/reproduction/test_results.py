@@ -169,13 +169,6 @@ def test_a_failure_shows_how_its_log_ends_and_stops_what_goes_on_beside_it(tmp_p
     assert runs[2]._processes is None or runs[2]._processes.processes[0].exitcode < 0
 
 
-def test_a_folder_is_for_one_training_at_a_time(tmp_path):
-    run = Run("r", Config(), tmp_path)
-    with run._lock(), pytest.raises(ValueError, match="is being trained by another process"):
-        Run("again", Config(), tmp_path)._lock()
-    run._lock().close()
-
-
 def test_two_processes_train_together(tmp_path):
     options = {"train_cfg.max_epochs": 2, "train_cfg.val_interval": 1}
     run = Run("two", tiny(tmp_path, **options), tmp_path / "two", gpus=2)

@@ -1,0 +1,153 @@
+"""Tiny runs that end at any file operation, and what they leave behind."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_run import SCORES, checkpoint, tiny_runner
+
+from spynco_mm.engine import read_history
+
+PLATEAU = dict(
+    type="ReduceOnPlateauLR", monitor="score", rule="less", patience=0, factor=0.5, threshold=0.0
+)
+HOOKS = [
+    dict(type="mmengine.EMAHook", momentum=0.1),
+    dict(
+        type="mmengine.EarlyStoppingHook", monitor="score", rule="less", patience=3, min_delta=0.0
+    ),
+]
+OPTIONS = dict(hooks=HOOKS, param_scheduler=PLATEAU)
+
+
+class Killed(BaseException):
+    pass
+
+
+def kill_at(monkeypatch, number):
+    """The process ends in front of a file operation; returns those that were done."""
+    done = []
+
+    def dying(function):
+        def call(*args, **kwargs):
+            if len(done) == number:
+                raise Killed
+            done.append(f"{function.__name__} {Path(args[-1]).name}")
+            return function(*args, **kwargs)
+
+        return call
+
+    for name in ("replace", "remove", "rename", "unlink"):
+        monkeypatch.setattr(os, name, dying(getattr(os, name)))
+    return done
+
+
+def results(folder):
+    """All that a run leaves, less times and paths."""
+    last = checkpoint(folder, 6)
+    hub = last["message_hub"]
+    return dict(
+        weights=last["state_dict"],
+        average=last["ema_state_dict"],
+        optimizer=last["optimizer"],
+        schedulers=last["param_schedulers"],
+        hooks=last["hooks"],
+        scalars={
+            name: list(buffer.data[0])
+            for name, buffer in hub["log_scalars"].items()
+            if "time" not in name
+        },
+        best_score=hub["runtime_info"]["best_score"],
+        files=sorted(path.name for path in Path(folder).glob("*.pth")),
+        history=[(e["epoch"], e["iter"], e["metrics"]) for e in read_history(folder)],
+        logged=logged(folder),
+    )
+
+
+def logged(folder):
+    """The evaluations in the logs of all processes of a run."""
+    files = Path(folder).glob("*/vis_data/scalars.json")
+    lines = [json.loads(line) for path in files for line in path.read_text().splitlines()]
+    return {(line["step"], line["score"]) for line in lines if "score" in line}
+
+
+def same(a, b):
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        operations = kill_at(monkeypatch, -1)
+        tiny_runner(folder, **OPTIONS).train()
+    return results(folder), operations
+
+
+def test_what_an_uninterrupted_run_leaves(uninterrupted):
+    found, _ = uninterrupted
+    assert found["files"] == ["best_score_epoch_5.pth", "epoch_5.pth", "epoch_6.pth"]
+    assert [metrics["score"] for _, _, metrics in found["history"]] == list(SCORES[1:])
+    assert len(found["logged"]) == 6
+    # Before the evaluation of epoch 6: bad were 3 and 4, each of which halved the rate.
+    assert found["optimizer"]["param_groups"][0]["lr"] == 0.1 / 4
+    assert found["hooks"] == [("EarlyStoppingHook", dict(wait_count=0, best_score=1.0))]
+
+
+def train_until_killed(folder, at, **options):
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        done = kill_at(monkeypatch, at)
+        with pytest.raises(Killed):
+            tiny_runner(folder, **OPTIONS, **options).train()
+    return done
+
+
+def differences(expected, folder):
+    found = results(folder)
+    return [key for key in expected if not same(expected[key], found[key])]
+
+
+# In epochs 2 to 4: a better one, a better one, a worse one.
+@pytest.mark.parametrize("at", range(7, 29))
+def test_a_run_that_is_killed_at_any_file_operation_leaves_the_same(uninterrupted, tmp_path, at):
+    expected, operations = uninterrupted
+    assert train_until_killed(tmp_path, at) == operations[:at]
+    tiny_runner(tmp_path, resume="auto", **OPTIONS).train()
+    assert differences(expected, tmp_path) == []
+
+
+def test_a_run_that_is_killed_again_and_again_leaves_the_same(uninterrupted, tmp_path):
+    for at in (5, 9, 0, 3, 11, 7):
+        train_until_killed(tmp_path, at, resume="auto")
+    tiny_runner(tmp_path, resume="auto", **OPTIONS).train()
+    assert differences(uninterrupted[0], tmp_path) == []
+
+
+def test_gradients_between_epochs_are_kept(tmp_path):
+    """Five iterations an epoch, and a step in every second."""
+    sgd = dict(type="mmengine.OptimWrapper", optimizer=dict(type="SGD", lr=0.1))
+    options = dict(epochs=4, optim_wrapper=dict(sgd, accumulative_counts=2))
+    tiny_runner(tmp_path, **options).train()
+    whole, third = checkpoint(tmp_path, 4), checkpoint(tmp_path, 3)
+    assert third["gradients"][0].any() and "gradients" not in whole
+    tiny_runner(tmp_path, resume=tmp_path / "epoch_3.pth", **options).train()
+    assert same(checkpoint(tmp_path, 4)["state_dict"], whole["state_dict"])
+
+
+def test_early_stopping_goes_on_counting(tmp_path):
+    """And a run that was stopped stays so."""
+    hooks = [dict(HOOKS[1], patience=2)]
+    tiny_runner(tmp_path, epochs=3, hooks=hooks).train()
+    for _ in range(2):
+        runner = tiny_runner(tmp_path, resume="auto", epochs=6, hooks=hooks)
+        runner.train()
+        # Epochs 3 and 4 are no better than 2.
+        assert runner.epoch == 4
