@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
-from spynco_mm.datasets.images import FORMATS, DataError, list_images
+from spynco_mm.datasets.decoding import picture_size
+from spynco_mm.datasets.images import DataError, list_images
 from spynco_mm.utils.files import write_atomically
 
 from .colorizer import Colorizer, to_gray
@@ -164,15 +164,6 @@ def side_by_side(pictures: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate(parts, axis=1)
 
 
-def _size(path: Path) -> "tuple[int, int] | None":
-    """Height and width by the file's header; None if it has none."""
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            return image.size[::-1]
-    except Exception:  # Why it cannot be read is found out, and reported, when it is.
-        return None
-
-
 def _reason(error: Exception, source: Path) -> str:
     """One line for the user, without the file's name, which stands before it."""
     if isinstance(error, (DataError, OSError)):
@@ -260,7 +251,7 @@ def colorize_files(
         bar.update()
 
     try:
-        sizes = list(pool.map(_size, [job.source for job in todo]))
+        sizes = list(pool.map(picture_size, [job.source for job in todo]))
         # What has no size is read like the others, to learn the reason.
         passes = list(colorizer.passes([size or (0, 0) for size in sizes]))
         pixels = [sum(np.prod(sizes[i] or (0, 0)) for i in indices) for indices in passes]

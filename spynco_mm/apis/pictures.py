@@ -4,170 +4,72 @@ import io
 import os
 import struct
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import tifffile
-from PIL import Image
+from PIL import Image, PngImagePlugin
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from spynco_mm.datasets.images import DataError, decoding
+from spynco_mm.datasets.decoding import DataError, Picture, decode_image, decoding, grey_if_grey
+
+from .metadata import (
+    DESCRIPTIVE_TAGS,
+    DIRECTORIES,
+    IPTC,
+    XMP,
+    for_format,
+    metadata_of,
+    metadata_of_tiff,
+)
+
+__all__ = ["Picture", "encode_picture", "grey_if_grey", "picture_of", "read_picture"]
 
 PathLike = str | os.PathLike
 
-#: What can hold a colour picture and is written as it was read; everything else becomes PNG.
-OUTPUT_SUFFIXES = (".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-
-ORIENTATION = 0x0112
-#: Tags of a TIFF file that describe the picture; the others describe how it is stored.
-DESCRIPTIVE_TAGS = (270, 271, 272, 305, 306, 315, 33432, 34665, 34853)
-
-
-@dataclass
-class Picture:
-    """A decoded picture.
-
-    Attributes:
-        pixels: H×W, grey, or H×W×3, RGB with at least one pixel that is not grey; uint8, or uint16
-            over its full range. Upright: an EXIF orientation has been applied.
-        alpha: H×W of the same type, or None.
-        metadata: ``exif``, ``icc_profile`` and ``dpi``, those there are, as Pillow's ``save`` takes
-            them.
-        note: What of the file is not in here, in words; empty if nothing is missing.
-    """
-
-    pixels: np.ndarray
-    alpha: np.ndarray | None = None
-    metadata: dict = field(default_factory=dict)
-    note: str = ""
-
-    @property
-    def is_color(self) -> bool:
-        """Whether any pixel is not grey."""
-        return self.pixels.ndim == 3
+#: What can hold a colour picture and is written as it was read, as one of four formats; everything
+#: else becomes PNG.
+OUTPUT_SUFFIXES = {
+    ".jfif": ".jpg",
+    ".jpe": ".jpg",
+    ".jpeg": ".jpg",
+    ".jpg": ".jpg",
+    ".png": ".png",
+    ".tif": ".tif",
+    ".tiff": ".tif",
+    ".webp": ".webp",
+}
+#: The longest side that a format can have.
+LONGEST = {".jpg": 65_500, ".webp": 16_383}
 
 
-def grey_if_grey(pixels: np.ndarray) -> np.ndarray:
-    """H×W for H×W×3 pixels that are all grey, else as they are."""
-    if pixels.ndim == 3 and pixels.shape[2] == 3:
-        red, green, blue = np.moveaxis(pixels, 2, 0)
-        if (red == green).all() and (green == blue).all():
-            return np.ascontiguousarray(red)
-    return pixels
-
-
-def _upright(array: np.ndarray, orientation: int) -> np.ndarray:
-    """Undo an EXIF orientation, 1 to 8."""
-    if orientation in (5, 6, 7, 8):
-        array = array.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        array = array[::-1]
-    if orientation in (2, 3, 6, 7):
-        array = array[:, ::-1]
-    return np.ascontiguousarray(array)
-
-
-def _decode_16_bit(path: PathLike, image: Image.Image) -> np.ndarray:
-    """H×W×C uint16 in RGB order, of which Pillow keeps the high bytes only."""
-    data = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    if data is None or data.dtype != np.uint16 or data.shape[:2] != image.size[::-1]:
-        raise DataError(f"{path}: its 16-bit channels cannot be decoded; save it as 16-bit PNG.")
-    if data.ndim == 3:
-        data = data[..., [2, 1, 0, 3][: data.shape[2]]]
-    return data
-
-
-def _has_16_bits(path: PathLike, image: Image.Image) -> bool:
-    """Whether a file of a mode that Pillow reads with 8 bits has 16."""
-    if image.format == "PNG":
-        with open(path, "rb") as file:
-            return file.read(25)[24] == 16  # IHDR's bit depth
-    return image.format == "TIFF" and 16 in image.tag_v2.get(258, ())
-
-
-def _integers(image: Image.Image, path: object) -> np.ndarray:
-    """16 bits from Pillow's integer modes."""
-    values = np.asarray(image)
-    if values.min() < 0 or values.max() > 0xFFFF:
-        raise DataError(
-            f"{path}: its 32-bit values run from {values.min()} to {values.max()}, which have no "
-            "agreed brightness; save it with 8 or 16 bits."
-        )
-    return values.astype(np.uint16)
-
-
-def _metadata(image: Image.Image) -> dict:
-    """What is kept: EXIF without the orientation, a profile for RGB, the resolution."""
-    metadata = {}
-    exif = image.getexif()
-    exif.pop(ORIENTATION, None)
-    if image.format == "TIFF":
-        for tag in set(exif) - set(DESCRIPTIVE_TAGS):
-            del exif[tag]
-    if len(exif):
-        metadata["exif"] = exif.tobytes()
-    profile = image.info.get("icc_profile")
-    # A profile for grey or CMYK says nothing about the colours that are written.
-    if profile and profile[16:20] == b"RGB ":
-        metadata["icc_profile"] = profile
-    if "dpi" in image.info:
-        metadata["dpi"] = tuple(float(value) for value in image.info["dpi"])
-    return metadata
-
-
-def picture_of(image: Image.Image, path: PathLike | None = None) -> Picture:
-    """The picture of a Pillow image, decoded.
-
-    Args:
-        image: Of any mode but floating point.
-        path: Its file, if it has one: where Pillow drops bits, they are read from there.
+def picture_of(image: Image.Image) -> Picture:
+    """The picture of a Pillow image of any mode but floating point.
 
     Raises:
         DataError: Its values have no defined brightness.
     """
-    name = path or "the picture"
-    orientation = image.getexif().get(ORIENTATION, 1)
-    alpha = None
-    if image.mode == "F":
-        raise DataError(
-            f"{name}: its floating-point values have no agreed brightness; save it with 8 or 16 "
-            "bits."
-        )
-    if image.mode.startswith("I"):
-        pixels = _integers(image, name)
-    elif path is not None and _has_16_bits(path, image):
-        pixels = _decode_16_bit(path, image)
-    elif image.has_transparency_data:
-        pixels = np.asarray(image if image.mode == "LA" else image.convert("RGBA"))
-    elif image.mode in ("1", "L"):
-        pixels = np.asarray(image.convert("L"))
-    else:
-        pixels = np.asarray(image.convert("RGB"))
-    if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
-        pixels, alpha = pixels[..., :-1], pixels[..., -1]
-    if pixels.ndim == 3 and pixels.shape[2] == 1:
-        pixels = pixels[..., 0]
-    note = ""
-    # A telephone's JPEG may carry other views, and is one picture all the same.
-    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-        note = f"the first of {image.n_frames} pages"
-    return Picture(
-        _upright(grey_if_grey(pixels), orientation),
-        None if alpha is None else _upright(alpha, orientation),
-        _metadata(image),
-        note,
-    )
+    try:
+        picture = decode_image(image)
+    except DataError as error:
+        raise DataError(f"the picture: {error}") from error
+    picture.metadata, notes = metadata_of(image)
+    picture.add_notes(notes)
+    return picture
 
 
 def read_picture(path: PathLike) -> Picture:
-    """Read a picture file with all its bits.
+    """Read a picture file with all its bits, and its metadata.
 
     Raises:
         DataError: As :func:`spynco_mm.datasets.read_image`.
     """
-    with decoding(path) as image:
-        return picture_of(image, path)
+    with decoding(path) as (picture, image):
+        picture.metadata, notes = metadata_of_tiff(path) if image is None else metadata_of(image)
+        picture.add_notes(notes)
+    return picture
 
 
 # -------------------------------------------------------------------------------------- writing
@@ -177,83 +79,154 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def _png_16_bit(pixels: np.ndarray, metadata: dict) -> bytes:
-    """OpenCV writes the pixels; it has no way to the chunks that carry the rest."""
-    order = [2, 1, 0, 3][: pixels.shape[2]]
-    data = cv2.imencode(".png", pixels[..., order])[1].tobytes()
-    head = 8 + 25  # signature and IHDR
+def _latin_or_utf8(text: bytes) -> str:
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return text.decode("latin-1")
+
+
+def _png(pixels: np.ndarray, metadata: dict) -> bytes:
+    """OpenCV, which Pillow has no 16-bit colour for, knows nothing of the chunks for the rest."""
+    if pixels.dtype == np.uint16:
+        data = cv2.imencode(".png", pixels[..., [2, 1, 0, 3][: pixels.shape[2]]])[1].tobytes()
+    else:
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG", compress_level=4)
+        data = buffer.getvalue()
     chunks = b""
     if "icc_profile" in metadata:
         chunks += _chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(metadata["icc_profile"]))
     if "dpi" in metadata:
-        per_metre = [round(value / 0.0254) for value in metadata["dpi"]]
+        per_metre = [min(round(value / 0.0254), 2**31 - 1) for value in metadata["dpi"]]
         chunks += _chunk(b"pHYs", struct.pack(">IIB", *per_metre, 1))
     if "exif" in metadata:
         chunks += _chunk(b"eXIf", metadata["exif"].removeprefix(b"Exif\0\0"))
+    text = PngImagePlugin.PngInfo()
+    if "xmp" in metadata:
+        text.add_itxt("XML:com.adobe.xmp", metadata["xmp"].decode("utf-8", "replace"))
+    for key, value in metadata.get("text", {}).items():
+        text.add_text(key, value)
+    if "comment" in metadata:
+        text.add_text("Comment", _latin_or_utf8(metadata["comment"]))
+    chunks += b"".join(_chunk(kind, content) for kind, content, *_ in text.chunks)
+    head = 8 + 25  # signature and IHDR
     return data[:head] + chunks + data[head:]
 
 
-def _tiff_16_bit(pixels: np.ndarray, metadata: dict) -> bytes:
-    """tifffile writes 16-bit RGB; of EXIF it takes the text fields."""
+def _tiff(pixels: np.ndarray, metadata: dict) -> bytes:
+    """tifffile writes the pixels and the tags; EXIF's and GPS' directories follow them."""
     exif = Image.Exif()
     exif.load(metadata.get("exif", b""))
-    text = [(tag, 2, 0, str(exif[tag]), True) for tag in DESCRIPTIVE_TAGS[:-2] if tag in exif]
+    tags = [(t, 2, 0, str(exif[t]).encode(), True) for t in DESCRIPTIVE_TAGS if t in exif]
+    for tag, key in ((XMP, "xmp"), (IPTC, "iptc")):
+        if key in metadata:
+            tags.append((tag, 7, len(metadata[key]), metadata[key], True))
+    directories = [tag for tag in DIRECTORIES[:2] if tag in exif]
     buffer = io.BytesIO()
     tifffile.imwrite(
         buffer,
         pixels,
+        byteorder="<",
         photometric="rgb",
         extrasamples=["unassalpha"] if pixels.shape[2] == 4 else None,
         compression="zlib",
         iccprofile=metadata.get("icc_profile"),
         resolution=metadata.get("dpi"),
         resolutionunit=2 if "dpi" in metadata else None,
-        extratags=text,
+        extratags=[*tags, *[(tag, 4, 1, 0, True) for tag in directories]],
         metadata=None,
         software=False,
     )
+    content = bytearray(buffer.getvalue())
+    with tifffile.TiffFile(io.BytesIO(content)) as file:
+        places = {tag: file.pages.first.tags[tag].valueoffset for tag in directories}
+    for tag, place in places.items():
+        content += bytes(len(content) % 2)
+        directory = ImageFileDirectory_v2(b"II*\0\x08\0\0\0", group=tag)
+        values = exif.get_ifd(tag)
+        for key, value in values.items():
+            directory[key] = exif.get_ifd(key) if key in DIRECTORIES else value
+        struct.pack_into("<I", content, place, len(content))
+        content += directory.tobytes(len(content))
+    return bytes(content)
+
+
+def _jpeg_iptc(data: bytes) -> bytes:
+    """The segment that Photoshop made the place of IPTC."""
+    resource = b"Photoshop 3.0\0" + b"8BIM\x04\x04\0\0" + struct.pack(">I", len(data)) + data
+    resource += bytes(len(data) % 2)
+    return b"\xff\xed" + struct.pack(">H", len(resource) + 2) + resource
+
+
+def _pillow(pixels: np.ndarray, metadata: dict, format: str) -> bytes:
+    options = dict(format=format, quality=95)
+    if format == "JPEG":
+        options["subsampling"] = 0
+        if "iptc" in metadata:
+            options["extra"] = _jpeg_iptc(metadata["iptc"])
+    options.update({k: v for k, v in metadata.items() if k != "iptc"})
+    buffer = io.BytesIO()
+    try:
+        Image.fromarray(pixels).save(buffer, **options)
+    except (OSError, ValueError) as error:
+        raise DataError(f"it cannot be written as {format} ({error}).") from error
     return buffer.getvalue()
 
 
-def encode_picture(picture: Picture, suffix: str) -> bytes:
-    """A picture file's content.
+def fit_to_format(picture: Picture, suffix: str) -> Picture:
+    """The picture as a format holds it, whose note says what had to be left out.
 
-    PNG and TIFF keep 16 bits, JPEG and WebP are written with 8 bits at quality 95, JPEG without
-    reducing the chroma.
+    PNG and TIFF keep 16 bits and transparency, WebP transparency.
+
+    Args:
+        picture: Any picture.
+        suffix: One of :data:`OUTPUT_SUFFIXES`, in any case.
+
+    Raises:
+        DataError: The format cannot hold it: transparency in JPEG, or too many pixels.
+    """
+    kind = OUTPUT_SUFFIXES[suffix.lower()]
+    pixels, alpha = picture.pixels, picture.alpha
+    if kind == ".jpg" and alpha is not None:
+        raise DataError("JPEG cannot hold its transparency; write PNG, TIFF or WebP.")
+    longest = LONGEST.get(kind, max(pixels.shape[:2]))
+    if max(pixels.shape[:2]) > longest:
+        raise DataError(
+            f"{pixels.shape[1]}×{pixels.shape[0]} pixels cannot be written as {kind[1:].upper()}, "
+            f"which has up to {longest} a side; write PNG or TIFF."
+        )
+    if pixels.dtype == np.uint16 and kind in (".jpg", ".webp"):
+        pixels = (pixels >> 8).astype(np.uint8)
+        alpha = None if alpha is None else (alpha >> 8).astype(np.uint8)
+    metadata, notes = for_format(picture.metadata, kind)
+    picture = replace(picture, pixels=pixels, alpha=alpha, metadata=metadata)
+    picture.add_notes(notes)
+    return picture
+
+
+def encode_picture(picture: Picture, suffix: str) -> bytes:
+    """A picture file's content, without what :func:`fit_to_format` leaves out.
+
+    JPEG and WebP are written with quality 95, JPEG without reducing the chroma.
 
     Args:
         picture: Its pixels are H×W×3 or H×W.
         suffix: One of :data:`OUTPUT_SUFFIXES`, in any case.
 
     Raises:
-        DataError: The format cannot hold it: transparency in JPEG, or too many pixels.
+        DataError: As :func:`fit_to_format`.
     """
-    suffix = suffix.lower()
-    pixels, alpha = picture.pixels, picture.alpha
-    if suffix in (".jpg", ".jpeg") and alpha is not None:
-        raise DataError("JPEG cannot hold its transparency; write PNG, TIFF or WebP.")
-    if pixels.dtype == np.uint16 and suffix in (".jpg", ".jpeg", ".webp"):
-        pixels = (pixels >> 8).astype(np.uint8)
-        alpha = None if alpha is None else (alpha >> 8).astype(np.uint8)
+    picture = fit_to_format(picture, suffix)
+    pixels = picture.pixels
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, axis=2)
-    if alpha is not None:
-        pixels = np.concatenate([pixels, alpha[..., None]], axis=2)
-    if pixels.dtype == np.uint16:
-        write = _png_16_bit if suffix == ".png" else _tiff_16_bit
-        return write(pixels, picture.metadata)
-    options = {
-        ".jpg": dict(format="JPEG", quality=95, subsampling=0),
-        ".png": dict(format="PNG", compress_level=4),
-        ".tif": dict(format="TIFF", compression="tiff_adobe_deflate"),
-        ".webp": dict(format="WEBP", quality=95),
-    }[{".jpeg": ".jpg", ".tiff": ".tif"}.get(suffix, suffix)]
-    buffer = io.BytesIO()
-    try:
-        Image.fromarray(pixels).save(buffer, **options, **picture.metadata)
-    except (OSError, ValueError) as error:
-        raise DataError(f"it cannot be written as {options['format']} ({error}).") from error
-    return buffer.getvalue()
+    if picture.alpha is not None:
+        pixels = np.concatenate([pixels, picture.alpha[..., None]], axis=2)
+    kind = OUTPUT_SUFFIXES[suffix.lower()]
+    if kind in (".png", ".tif"):
+        return (_png if kind == ".png" else _tiff)(pixels, picture.metadata)
+    return _pillow(pixels, picture.metadata, "JPEG" if kind == ".jpg" else "WEBP")
 
 
 def output_suffix(path: Path) -> str:
