@@ -5,7 +5,8 @@ python tools/colorize.py epoch_10.pth album/ 'scans/**/*.tif' --out colored --sh
 python tools/colorize.py epoch_10.pth album/ --out colored --working-size 512 --compare
 
 Colour pictures are turned grey first. What is there already is left alone, so an interrupted run
-goes on where it stopped. The exit status is 1 if any picture failed; they are listed at the end.
+goes on where it stopped. The exit status is 1 if any picture failed; they are listed at the end,
+as is what differs from its source in more than colour, and what was not read.
 """
 
 if __name__ == "__main__":  # before the imports below, which take seconds
@@ -20,10 +21,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from spynco_mm.apis import Colorizer
-from spynco_mm.apis.jobs import colorize_files, plan
+from spynco_mm.apis.jobs import Report, colorize_files
 from spynco_mm.apis.pictures import OUTPUT_SUFFIXES
+from spynco_mm.apis.planning import left_out, plan
 from spynco_mm.apis.sheet import ContactSheet
-from spynco_mm.utils.console import one_sentence_errors
+from spynco_mm.datasets.images import unread
+from spynco_mm.utils.console import one_sentence_errors, printable
+from spynco_mm.utils.files import check_writable
 
 
 def parse_args() -> argparse.Namespace:
@@ -87,8 +91,14 @@ def colorize(args: argparse.Namespace) -> int:
     )
     suffix = f".{args.format}" if args.format else None
     jobs = plan(args.inputs, args.out, colorizer.outputs, suffix, args.compare)
-    if sheet and any(sheet.path.resolve() in [f.resolve() for f in j.files] for j in jobs):
-        raise ValueError(f"--sheet {args.sheet} is the name of a result as well; change it.")
+    try:
+        check_writable(args.out / "result")
+    except OSError as error:
+        raise ValueError(
+            f"--out {args.out} cannot be written to ({error.strerror}); name another folder."
+        ) from error
+    if sheet:
+        sheet.check(jobs)
     report = colorize_files(
         colorizer,
         jobs,
@@ -97,19 +107,41 @@ def colorize(args: argparse.Namespace) -> int:
         keep_color=args.keep_color,
         show=sheet.add if sheet else None,
     )
+    print_report(report, len(jobs))
+    if unseen := left_out(args.inputs, args.out):
+        print(unread(unseen))
     if sheet:
         sheet.save(jobs, report)
+    return len(jobs) - len(report.done) - len(report.skipped)
+
+
+def print_report(report: Report, planned: int) -> None:
+    """Say what became of the pictures."""
+    if report.stopped:
+        for job in report.done:
+            print(f"done: {printable(job.source)}")
     print(
         f"{len(report.done)} done, {len(report.skipped)} already there, "
         f"{len(report.failed)} failed: {report.megapixels:.2f} megapixels in {report.seconds:.1f} "
         f"s, {report.megapixels_per_second:.2f} megapixels/s, "
         f"{report.share_outside_network:.0%} of the time outside the network."
     )
+    sources: dict = {}
     for job, note in report.notes.items():
-        print(f"{job.source}: {note}")
+        sources.setdefault(note, []).append(printable(job.source))
+    for note, names in sources.items():
+        others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        print(f"{names[0]}{others}: {note}")
+    sys.stdout.flush()
     for job, reason in report.failed.items():
-        print(f"FAILED {job.source}: {reason}", file=sys.stderr)
-    return len(report.failed)
+        print(f"FAILED {printable(job.source)}: {printable(reason)}", file=sys.stderr)
+    if report.stopped:
+        rest = planned - len(report.done) - len(report.skipped) - len(report.failed)
+        print(
+            f"STOPPED ({report.stopped}): {rest} pictures were not tried; the same command goes on "
+            "once that is mended.",
+            file=sys.stderr,
+        )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 from spynco_mm.utils.checkpoint import CheckpointError, parse_config, read_checkpoint
 
 from .colorizer import Colorizer
-from .jobs import Job, Report, colorize_files, plan
+from .jobs import Report, colorize_files
 from .pictures import Picture, encode_picture, read_picture
+from .planning import Job, plan
 from .tiled import tiled_pyramid
 
 __all__ = [

@@ -24,6 +24,8 @@ from .tiled import can_tile, tiled_pyramid
 
 #: Rows that are worked on at once where a whole picture of floats would not fit.
 BAND = 256
+#: A line is padded to many times its size: one that is longer is colorized from a copy so long.
+LONGEST_LINE = 8192
 
 
 def to_gray(pixels: np.ndarray, translation: HandcraftedTranslation) -> np.ndarray:
@@ -288,8 +290,14 @@ class Colorizer:
         for indices in self.passes([(*g.shape, np.dtype(d)) for g, d in zip(grays, dtypes)]):
             gray = torch.from_numpy(np.stack([grays[i] for i in indices]))[:, None]
             started = time.perf_counter()
-            run = self._full_size if self.working_size is None else self._reduced
-            outputs = run(gray, np.dtype(dtypes[indices[0]]))
+            size, dtype = self.working_size, np.dtype(dtypes[indices[0]])
+            stride = getattr(self.generator, "stride", 4)
+            if min(gray.shape[2:]) < stride and max(gray.shape[2:]) > LONGEST_LINE:
+                size = min(size or LONGEST_LINE, LONGEST_LINE)
+            if size is None:
+                outputs = self._full_size(gray, dtype)
+            else:
+                outputs = self._reduced(gray, dtype, size)
             self.network_seconds += time.perf_counter() - started
             for position, index in enumerate(indices):
                 results[index] = [output[position] for output in outputs]
@@ -332,10 +340,10 @@ class Colorizer:
             )
         return results
 
-    def _reduced(self, gray: Tensor, dtype: np.dtype) -> list[np.ndarray]:
-        """As :meth:`_full_size`, with the chroma of a reduced copy."""
+    def _reduced(self, gray: Tensor, dtype: np.dtype, longest: int) -> list[np.ndarray]:
+        """As :meth:`_full_size`, with the chroma of a copy of at most so many pixels a side."""
         size = gray.shape[-2:]
-        scale = min(1.0, self.working_size / max(size))
+        scale = min(1.0, longest / max(size))
         small = [max(1, round(side * scale)) for side in size]
         reduced = gray
         if scale < 1:

@@ -13,12 +13,19 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from spynco_mm.datasets.images import FORMATS, DataError
+from spynco_mm.datasets.decoding import picture_size
+from spynco_mm.datasets.images import DataError
 from spynco_mm.visualization.pyramid_grid import SUBSCRIPTS
 
 from .colorizer import Colorizer, to_gray
 from .jobs import side_by_side
-from .pictures import encode_picture, output_suffix, read_picture
+from .pictures import (
+    OUTPUT_SUFFIXES,
+    encode_picture,
+    fit_to_format,
+    output_suffix,
+    read_picture,
+)
 
 # Before the import: gradio reports starts and looks for newer versions otherwise.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -46,6 +53,10 @@ STYLE = """
 .spynco .row { display: flex; flex-wrap: wrap; gap: 12px; justify-content: center; }
 .spynco figure { margin: 0; flex: 1 1 120px; max-width: 220px; text-align: center; }
 .spynco figure img { width: 100%; cursor: pointer; }
+/* The whole name of a result, which gradio would cut to its beginning. */
+#download .file { flex-wrap: wrap; }
+#download .filename { flex-basis: 100%; }
+#download .stem { white-space: normal; overflow-wrap: anywhere; }
 footer { display: none !important; }
 """
 
@@ -120,11 +131,7 @@ def build_demo(colorizer: Colorizer, folder: Path, max_pixels: int) -> gr.Blocks
     def colorize(path: str) -> "tuple[str, list]":
         if path is None:
             return "", []
-        try:
-            with Image.open(path, formats=FORMATS) as image:
-                width, height = image.size
-        except Exception as error:  # Decoders raise whatever their input makes them raise.
-            raise gr.Error("This is not a picture that can be read.") from error
+        height, width = picture_size(path) or (0, 0)
         if width * height > max_pixels:
             raise gr.Error(
                 f"{width}×{height} pixels are more than the {max_pixels / 1e6:g} million that are "
@@ -132,10 +139,17 @@ def build_demo(colorizer: Colorizer, folder: Path, max_pixels: int) -> gr.Blocks
             )
         name = Path(path).name
         try:
-            picture = read_picture(path)
-            outputs = colorizer.colorize_pictures([picture])[0]
+            return colorize_file(Path(path))
         except DataError as error:
             raise gr.Error(str(error).replace(path, name)) from error
+        except Exception as error:  # or the page would show the word Error, and nothing else
+            raise gr.Error(
+                f"{name} cannot be colorized here ({type(error).__name__}: {error})."
+            ) from error
+
+    def colorize_file(path: Path) -> "tuple[str, list]":
+        picture = read_picture(path)
+        outputs = colorizer.colorize_pictures([picture])[0]
         gray = np.round(to_gray(picture.pixels, colorizer.translation)).astype(np.uint8)
         pictures = {"grey": gray}
         # From the coarsest output to the final one.
@@ -145,14 +159,18 @@ def build_demo(colorizer: Colorizer, folder: Path, max_pixels: int) -> gr.Blocks
             pictures["real"] = picture.pixels
         results = []
         place = Path(tempfile.mkdtemp(dir=folder))
-        suffix = output_suffix(Path(name))
-        if picture.alpha is not None and suffix.lower() in (".jpg", ".jpeg"):
+        suffix = output_suffix(path)
+        if picture.alpha is not None and OUTPUT_SUFFIXES[suffix.lower()] == ".jpg":
             suffix = ".png"
         for i, output in zip(colorizer.outputs, outputs):
-            result = place / f"{Path(name).stem}.G{i}{suffix}"
+            result = place / f"{path.stem}.G{i}{suffix}"
+            output = fit_to_format(output, suffix)
             result.write_bytes(encode_picture(output, suffix))
             results.append(str(result))
-        return comparison_html(pictures, _title(colorizer.outputs[0])), results
+        view = comparison_html(pictures, _title(colorizer.outputs[0]))
+        if output.note:
+            view += f"<p>The results are {html.escape(output.note)}.</p>"
+        return view, results
 
     fonts = [[gr.themes.Font(name)] for name in ("sans-serif", "monospace")]
     theme = gr.themes.Default(font=fonts[0], font_mono=fonts[1])
@@ -188,20 +206,29 @@ def launch_demo(
         port: Port to listen at.
         max_megapixels: Larger pictures are refused before they are decoded.
         max_megabytes: Larger files are refused while they are uploaded.
+
+    Raises:
+        OSError: The port is taken.
     """
     with tempfile.TemporaryDirectory(prefix="spynco_demo_") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
         page = build_demo(colorizer, Path(folder), int(max_megapixels * 1e6))
-        page.launch(
-            server_name=host,
-            server_port=port,
-            max_file_size=max_megabytes * 2**20,
-            allowed_paths=[folder],
-            share=False,
-            show_api=False,
-            quiet=True,
-            app_kwargs=dict(middleware=[Middleware(PolicyMiddleware)]),
-            prevent_thread_lock=True,
-        )
+        try:
+            page.launch(
+                server_name=host,
+                server_port=port,
+                max_file_size=max_megabytes * 2**20,
+                allowed_paths=[folder],
+                share=False,
+                show_api=False,
+                quiet=True,
+                app_kwargs=dict(middleware=[Middleware(PolicyMiddleware)]),
+                prevent_thread_lock=True,
+            )
+        except OSError as error:
+            raise OSError(
+                f"The page cannot listen at {host}, port {port}: it is taken, or not allowed; name "
+                "another with --port."
+            ) from error
         print(f"The page is at {page.local_url} (end with Ctrl-C).", flush=True)
         page.block_thread()

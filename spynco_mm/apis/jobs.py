@@ -1,125 +1,31 @@
-"""Colorize files and folders: what to read, what to write where, and who does it meanwhile."""
+"""Colorize files: other threads read pictures ahead of the network and write them behind it."""
 
-import glob
+import errno
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from spynco_mm.datasets.decoding import picture_size
-from spynco_mm.datasets.images import DataError, list_images
+from spynco_mm.datasets.images import DataError
 from spynco_mm.utils.files import write_atomically
 
 from .colorizer import Colorizer, to_gray
-from .pictures import Picture, encode_picture, output_suffix, read_picture
+from .pictures import LONGEST, OUTPUT_SUFFIXES, Picture, encode_picture, fit_to_format, read_picture
+from .planning import Job
 
 #: Decoded pictures that wait for the network, and coloured ones that wait to be written, in pixels.
 WAITING_PIXELS = 1 << 25
+#: What no later picture would fare better with.
+FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
-
-@dataclass(frozen=True)
-class Job:
-    """A picture file and the files to be made from it.
-
-    Attributes:
-        source: What is read.
-        targets: The coloured picture of each output of the colorizer.
-        comparison: Where grey and colour go side by side, or None.
-    """
-
-    source: Path
-    targets: "tuple[Path, ...]"
-    comparison: Path | None = None
-
-    @property
-    def files(self) -> "tuple[Path, ...]":
-        """All that is written."""
-        return (*self.targets, *([self.comparison] if self.comparison else []))
-
-
-def _expand(name: str, out: Path) -> Iterator["tuple[Path, Path]"]:
-    """The picture files that an argument names, each with its place below the output folder."""
-    path = Path(name)
-    if path.is_dir():
-        # Results of an earlier run are no input of this one.
-        inside = out.resolve()
-        found = [p for p in list_images(path) if inside not in p.resolve().parents]
-        if not found:
-            raise DataError(f"{name}: all pictures in this folder are results in {out}.")
-        yield from ((p, p.relative_to(path)) for p in found)
-    elif path.exists() or not glob.has_magic(name):
-        yield path, Path(path.name)
-    else:
-        # Structure is kept from the first folder on that the pattern leaves open.
-        root = Path(*path.parts[: [glob.has_magic(part) for part in path.parts].index(True)])
-        found = sorted(Path(p) for p in glob.glob(name, recursive=True) if os.path.isfile(p))
-        found = [p for p in found if out.resolve() not in p.resolve().parents]
-        if not found:
-            raise DataError(f"{name}: no file fits this pattern; quote it, or check it with ls.")
-        yield from ((p, p.relative_to(root)) for p in found)
-
-
-def plan(
-    inputs: Iterable[str],
-    out: Path,
-    outputs: Sequence[int] = (1,),
-    suffix: str | None = None,
-    compare: bool = False,
-) -> list[Job]:
-    """Decide what is read and what is written, before anything is done.
-
-    Args:
-        inputs: Files, folders (with what is below them, but not with hidden files) and patterns,
-            ``**`` included.
-        out: Folder of the results, with the folders' structure. It may lie in one of the folders:
-            what is in it is no input.
-        outputs: Outputs of the colorizer. With more than one, ``.G1`` and so on is put before the
-            suffix.
-        suffix: Of the results; None for the source's, or ``.png`` where that cannot hold colour.
-        compare: Whether ``<name>.compare<suffix>`` is wanted as well.
-
-    Raises:
-        DataError: Nothing is found, two results have one name, a result would replace a source, or
-            ``out`` is a file.
-    """
-    if out.exists() and not out.is_dir():
-        raise DataError(f"{out} is no folder, so no results can be put in it; name another.")
-    jobs, owners, sources = [], {}, set()
-    for name in inputs:
-        if Path(name).is_dir() and Path(name).resolve() == out.resolve():
-            raise DataError(
-                f"{name} is the folder of the results as well; name another with --out."
-            )
-        for source, place in _expand(name, out):
-            if source.resolve() in sources:
-                continue
-            sources.add(source.resolve())
-            target = out / place.with_suffix(suffix or output_suffix(source))
-            targets = (target,)
-            if len(outputs) > 1:
-                targets = tuple(target.with_suffix(f".G{i}{target.suffix}") for i in outputs)
-            comparison = target.with_suffix(f".compare{target.suffix}") if compare else None
-            job = Job(source, targets, comparison)
-            jobs.append(job)
-            for file in job.files:
-                # Some file systems take a.png and A.png for one file.
-                other = owners.setdefault(str(file.resolve()).lower(), source)
-                if other is not source:
-                    raise DataError(
-                        f"{other} and {source} would both be written to {file}; colorize them into "
-                        "different folders."
-                    )
-    for job in jobs:
-        for file in job.files:
-            if file.resolve() in sources:
-                raise DataError(f"{file} is a source and would be overwritten; change --out.")
-    return jobs
+Show = Callable[[Job, np.ndarray], None]
 
 
 @dataclass
@@ -130,7 +36,9 @@ class Report:
         done: Jobs whose files were written.
         skipped: Jobs whose files were all there.
         failed: Jobs that could not be done, and why.
-        notes: Sources of which not everything went into the result, and what.
+        notes: Jobs of whose source not everything went into the result, or whose name is not as
+            usual, and what.
+        stopped: Why the rest was not tried; empty if it was.
         megapixels: Of the sources done.
         seconds: From start to end.
         network_seconds: Of these, in the network.
@@ -140,6 +48,7 @@ class Report:
     skipped: list = field(default_factory=list)
     failed: dict = field(default_factory=dict)
     notes: dict = field(default_factory=dict)
+    stopped: str = ""
     megapixels: float = 0.0
     seconds: float = 0.0
     network_seconds: float = 0.0
@@ -164,11 +73,159 @@ def side_by_side(pictures: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate(parts, axis=1)
 
 
-def _reason(error: Exception, source: Path) -> str:
+def _gray_bytes(picture: Picture, colorizer: Colorizer) -> np.ndarray:
+    return np.round(to_gray(picture.pixels, colorizer.translation)).astype(np.uint8)
+
+
+def _read(job: Job, keep_color: bool) -> Picture:
+    picture = read_picture(job.source)
+    if keep_color and picture.is_color:
+        raise DataError("it is in colour already; without --keep-color it is turned grey first.")
+    return picture
+
+
+def _write(
+    job: Job, picture: Picture, outputs: Sequence[Picture], colorizer: Colorizer, show: Show | None
+) -> str:
+    """Write all files of a job; returns what has to be said about them."""
+    said = Picture(picture.pixels)
+    said.add_notes([job.note] if job.note else [])
+    for target, output in zip(job.targets, outputs):
+        output = fit_to_format(output, target.suffix)
+        write_atomically(target, encode_picture(output, target.suffix))
+        said.add_notes([output.note] if output.note else [])
+    if job.comparison or show:
+        both = side_by_side([_gray_bytes(picture, colorizer), *(o.pixels for o in outputs)])
+        if show:
+            show(job, both)
+        if job.comparison:
+            longest = LONGEST.get(OUTPUT_SUFFIXES[job.comparison.suffix.lower()])
+            if longest and max(both.shape[:2]) > longest:
+                image = Image.fromarray(both)
+                image.thumbnail((longest, longest))
+                both = np.asarray(image)
+                said.add_notes([f"the comparison is reduced to {image.width}×{image.height}"])
+            compared = replace(picture, pixels=both, alpha=None)
+            write_atomically(job.comparison, encode_picture(compared, job.comparison.suffix))
+    return said.note
+
+
+def _show_what_is_there(job: Job, colorizer: Colorizer, show: Show) -> None:
+    outputs = [read_picture(target).pixels for target in job.targets]
+    show(job, side_by_side([_gray_bytes(read_picture(job.source), colorizer), *outputs]))
+
+
+class _ReadAhead:
+    """Iterates over passes of the network: pictures of one size, read before their turn comes.
+
+    Args:
+        pool: The threads that read.
+        read: Called with a job.
+        jobs: All of them.
+        colorizer: Says which of them go together.
+    """
+
+    def __init__(
+        self,
+        pool: Executor,
+        read: Callable[[Job], Picture],
+        jobs: Sequence[Job],
+        colorizer: Colorizer,
+    ):
+        self.pool, self.read = pool, read
+        # What has no size is read like the others, to learn the reason.
+        sizes = [size or (0, 0) for size in pool.map(picture_size, [job.source for job in jobs])]
+        self.passes = [[jobs[i] for i in indices] for indices in colorizer.passes(sizes)]
+        self.pixels = [
+            sum(sizes[i][0] * sizes[i][1] for i in indices) for indices in colorizer.passes(sizes)
+        ]
+
+    def __iter__(self) -> "Iterator[list[tuple[Job, Future]]]":
+        reading: deque = deque()
+        upcoming = 0
+        for number in range(len(self.passes)):
+            # The next pass in any case, those after it as long as all that wait fit.
+            while upcoming < len(self.passes) and (
+                upcoming <= number or sum(self.pixels[number : upcoming + 1]) <= WAITING_PIXELS
+            ):
+                reading.append(
+                    [(job, self.pool.submit(self.read, job)) for job in self.passes[upcoming]]
+                )
+                upcoming += 1
+            yield reading.popleft()
+
+
+class _WriteBehind:
+    """Coloured pictures that other threads write, in the order in which they came.
+
+    Args:
+        pool: The threads that write.
+        write: Called with a job, its picture and the outputs.
+        finished: Called with a job, its picture and its future once it is done.
+    """
+
+    def __init__(self, pool: Executor, write: Callable[..., str], finished: Callable[..., None]):
+        self.pool, self.write, self.finished = pool, write, finished
+        self.waiting: deque = deque()
+        self.pixels = 0
+
+    def add(self, job: Job, picture: Picture, outputs: Sequence[Picture]) -> None:
+        """Have a picture written."""
+        self.waiting.append((job, picture, self.pool.submit(self.write, job, picture, outputs)))
+        self.pixels += picture.pixels.shape[0] * picture.pixels.shape[1]
+
+    def settle(self, most_pixels: int = 0) -> None:
+        """Finish what is written, and wait until no more than so many pixels are not."""
+        while self.waiting and (self.waiting[0][2].done() or self.pixels > most_pixels):
+            job, picture, future = self.waiting.popleft()
+            self.pixels -= picture.pixels.shape[0] * picture.pixels.shape[1]
+            self.finished(job, picture, future)
+
+
+class _Stop(Exception):
+    """The run cannot go on; the message says why."""
+
+
+def _reason(error: BaseException, job: Job) -> str:
     """One line for the user, without the file's name, which stands before it."""
     if isinstance(error, (DataError, OSError)):
-        return str(error).replace(f"{source}: ", "", 1)
+        return str(error).replace(f"{job.source}: ", "", 1)
     return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+class _Bookkeeper:
+    """Enters in the report, and on the progress bar, what became of each job."""
+
+    def __init__(self, report: Report, bar: tqdm):
+        self.report, self.bar = report, bar
+
+    def failed(self, job: Job, error: BaseException) -> None:
+        """Enter a failure.
+
+        Raises:
+            _Stop: The others would fail alike.
+        """
+        self.report.failed[job] = _reason(error, job)
+        self.bar.update()
+        if isinstance(error, OSError) and error.errno in FATAL:
+            raise _Stop(error.strerror)
+
+    def finished(self, job: Job, picture: Picture, writing: Future) -> None:
+        """Enter what writing a job came to.
+
+        Raises:
+            _Stop: As :meth:`failed`.
+        """
+        if writing.cancelled():
+            return
+        if writing.exception():
+            self.failed(job, writing.exception())
+            return
+        self.report.done.append(job)
+        self.report.megapixels += picture.pixels.shape[0] * picture.pixels.shape[1] / 1e6
+        if writing.result():
+            self.report.notes[job] = writing.result()
+        self.bar.update()
 
 
 def colorize_files(
@@ -177,13 +234,13 @@ def colorize_files(
     workers: int | None = None,
     overwrite: bool = False,
     keep_color: bool = False,
-    show: Callable[[Job, np.ndarray], None] | None = None,
+    show: Show | None = None,
     progress: bool = True,
 ) -> Report:
     """Do the jobs. While the network computes, other threads read ahead and write behind.
 
     Pictures of one size go through the network together. A picture that cannot be colorized is
-    noted and does not stop the others. Files appear whole or not at all.
+    noted and does not stop the others; a full disk stops them. Files appear whole or not at all.
 
     Args:
         colorizer: Its ``outputs`` are those the jobs were planned for.
@@ -196,102 +253,38 @@ def colorize_files(
     """
     report = Report()
     started, network = time.perf_counter(), colorizer.network_seconds
+    todo = []
     for job in jobs:
-        if not overwrite and all(file.exists() for file in job.files):
-            report.skipped.append(job)
-    skipped = {job.source for job in report.skipped}
-    todo = [job for job in jobs if job.source not in skipped]
-
-    def read(job: Job) -> Picture:
-        picture = read_picture(job.source)
-        if keep_color and picture.is_color:
-            raise DataError(
-                "it is in colour already; without --keep-color it is turned grey first."
-            )
-        return picture
-
-    def write(job: Job, picture: Picture, outputs: Sequence[Picture]) -> None:
-        for target, output in zip(job.targets, outputs):
-            write_atomically(target, encode_picture(output, target.suffix))
-        if job.comparison or show:
-            gray = np.round(to_gray(picture.pixels, colorizer.translation)).astype(np.uint8)
-            both = side_by_side([gray, *(output.pixels for output in outputs)])
-            if job.comparison:
-                content = encode_picture(
-                    replace(picture, pixels=both, alpha=None), job.comparison.suffix
-                )
-                write_atomically(job.comparison, content)
-            if show:
-                show(job, both)
-
-    def show_what_is_there(job: Job) -> None:
-        gray = np.round(to_gray(read_picture(job.source).pixels, colorizer.translation))
-        outputs = [read_picture(target).pixels for target in job.targets]
-        show(job, side_by_side([gray.astype(np.uint8), *outputs]))
-
-    workers = workers or min(os.cpu_count() or 1, 8)
-    pool = ThreadPoolExecutor(workers)
+        there = not overwrite and all(file.exists() for file in job.files)
+        (report.skipped if there else todo).append(job)
     bar = tqdm(total=len(todo), unit="picture", disable=not progress)
-    writing: deque = deque()
-
-    def fail(job: Job, error: Exception) -> None:
-        report.failed[job] = _reason(error, job.source)
-        bar.update()
-
-    def finish(job: Job, future: Future, picture: Picture) -> None:
-        try:
-            future.result()
-        except Exception as error:
-            fail(job, error)
-            return
-        report.done.append(job)
-        report.megapixels += picture.pixels.shape[0] * picture.pixels.shape[1] / 1e6
-        if picture.note:
-            report.notes[job] = picture.note
-        bar.update()
-
+    book = _Bookkeeper(report, bar)
+    pool = ThreadPoolExecutor(workers or min(os.cpu_count() or 1, 8))
+    writer = _WriteBehind(pool, lambda *written: _write(*written, colorizer, show), book.finished)
     try:
-        sizes = list(pool.map(picture_size, [job.source for job in todo]))
-        # What has no size is read like the others, to learn the reason.
-        passes = list(colorizer.passes([size or (0, 0) for size in sizes]))
-        pixels = [sum(np.prod(sizes[i] or (0, 0)) for i in indices) for indices in passes]
-        reading: deque = deque()
-        upcoming = 0
-        for number, indices in enumerate(passes):
-            # Read ahead, but hold no more than fits.
-            while upcoming < len(passes) and (
-                upcoming <= number or sum(pixels[number : upcoming + 1]) <= WAITING_PIXELS
-            ):
-                reading.append([pool.submit(read, todo[i]) for i in passes[upcoming]])
-                upcoming += 1
+        for jobs_read in _ReadAhead(pool, lambda job: _read(job, keep_color), todo, colorizer):
             ready = []
-            for i, future in zip(indices, reading.popleft()):
+            for job, reading in jobs_read:
                 try:
-                    ready.append((todo[i], future.result()))
+                    ready.append((job, reading.result()))
                 except Exception as error:
-                    fail(todo[i], error)
+                    book.failed(job, error)
             try:
                 results = colorizer.colorize_pictures([picture for _, picture in ready])
             except (DataError, RuntimeError, MemoryError) as error:
                 for job, _ in ready:
-                    fail(job, error)
+                    book.failed(job, error)
                 continue
             for (job, picture), outputs in zip(ready, results):
-                writing.append((job, pool.submit(write, job, picture, outputs), picture))
-            while writing and (
-                writing[0][1].done()
-                or sum(p.pixels.shape[0] * p.pixels.shape[1] for *_, p in writing) > WAITING_PIXELS
-            ):
-                finish(*writing.popleft())
-        while writing:
-            finish(*writing.popleft())
+                writer.add(job, picture, outputs)
+            writer.settle(WAITING_PIXELS)
+        writer.settle()
         if show:
-            shown = [(job, pool.submit(show_what_is_there, job)) for job in report.skipped]
-            for job, future in shown:
-                try:
-                    future.result()
-                except Exception as error:
-                    report.failed[job] = f"its picture for the sheet: {_reason(error, job.source)}"
+            _show_skipped(pool, colorizer, show, report)
+    except _Stop as stop:
+        report.stopped = str(stop)
+        pool.shutdown(cancel_futures=True)
+        _settle_after_stop(writer)
     finally:
         bar.close()
         pool.shutdown(cancel_futures=True)
@@ -299,3 +292,21 @@ def colorize_files(
     report.seconds = time.perf_counter() - started
     report.network_seconds = colorizer.network_seconds - network
     return report
+
+
+def _show_skipped(pool: Executor, colorizer: Colorizer, show: Show, report: Report) -> None:
+    """Show what was there already."""
+    shown = [(j, pool.submit(_show_what_is_there, j, colorizer, show)) for j in report.skipped]
+    for job, future in shown:
+        if future.exception():
+            reason = _reason(future.exception(), job)
+            report.failed[job] = f"its picture for the sheet: {reason}"
+
+
+def _settle_after_stop(writer: _WriteBehind) -> None:
+    """Enter what was written meanwhile; what failed alike stops nothing more."""
+    while writer.waiting:
+        try:
+            writer.settle()
+        except _Stop:
+            continue

@@ -1,6 +1,7 @@
 """A contact sheet: small pictures of what came out, grey beside colour."""
 
 import base64
+import functools
 import html
 import io
 import os
@@ -9,17 +10,22 @@ from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
-from matplotlib import font_manager
+from matplotlib import font_manager, ft2font
 from PIL import Image, ImageDraw, ImageFont
 
-from spynco_mm.utils.files import write_atomically
+from spynco_mm.utils.console import printable
+from spynco_mm.utils.files import check_writable, write_atomically
 from spynco_mm.visualization import save_png
 
-from .jobs import Job, Report
+from .jobs import Report
+from .planning import Job
 
 THUMBNAIL = 160
 #: A PNG with more rows would be refused by many viewers.
 MAX_PNG_PICTURES = 1000
+#: Pictures that every browser shows; a link to another would only be downloaded.
+SHOWN_BY_BROWSERS = (".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp")
+GAP, LINE = 12, 16
 
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{title}</title>
@@ -27,7 +33,7 @@ PAGE = """<!doctype html>
 body {{ font: 14px system-ui, sans-serif; margin: 24px; color: #262626; }}
 main {{ display: flex; flex-wrap: wrap; gap: 20px; }}
 figure {{ margin: 0; }} figcaption {{ margin-top: 4px; overflow-wrap: anywhere; }}
-.failed {{ color: #a40000; }}
+.failed {{ color: #a40000; max-width: 480px; overflow-wrap: anywhere; }}
 </style>
 <h1>{title}</h1><p>{summary}</p><main>
 {figures}
@@ -35,12 +41,42 @@ figure {{ margin: 0; }} figcaption {{ margin-top: 4px; overflow-wrap: anywhere; 
 """
 
 
+@functools.cache
+def _font() -> "tuple[ImageFont.FreeTypeFont, frozenset]":
+    """matplotlib's own font, and the characters it has."""
+    path = font_manager.findfont("DejaVu Sans")
+    return ImageFont.truetype(path, 12), frozenset(ft2font.FT2Font(path).get_charmap())
+
+
+def _drawable(text: str) -> str:
+    """The text, with what the font has no glyph for escaped."""
+    return "".join(
+        c if ord(c) in _font()[1] else c.encode("unicode_escape").decode() for c in printable(text)
+    )
+
+
+def _lines(text: str, width: int) -> list[str]:
+    """A text broken into lines, at spaces where there are some, and shown whole."""
+    font, lines = _font()[0], [""]
+    for word in _drawable(text).split(" "):
+        joined = f"{lines[-1]} {word}".strip()
+        if font.getlength(joined) <= width:
+            lines[-1] = joined
+            continue
+        lines.append("")
+        for character in word:
+            if font.getlength(lines[-1] + character) > width:
+                lines.append("")
+            lines[-1] += character
+    return [line for line in lines if line]
+
+
 class ContactSheet:
     """Collects thumbnails while pictures are colorized, and becomes a PNG or an HTML file.
 
     Args:
         path: The file to write, ``.png`` or ``.html``. HTML stands alone: it has the thumbnails in
-            it, and links to the results.
+            it, and links to the results that a browser can show.
         columns: How many pictures stand in a row of a PNG.
 
     Raises:
@@ -53,6 +89,27 @@ class ContactSheet:
             raise ValueError(f"A contact sheet is a .png or .html file, not '{path}'.")
         self._thumbnails: dict = {}
 
+    def check(self, jobs: Sequence[Job]) -> None:
+        """Make sure that the sheet of these jobs can be written, before they are done.
+
+        Raises:
+            ValueError: There are more pictures than a PNG should have, the sheet would replace a
+                result, or its file cannot be written.
+        """
+        if self.path.suffix.lower() == ".png" and len(jobs) > MAX_PNG_PICTURES:
+            raise ValueError(
+                f"A contact sheet of {len(jobs)} pictures is too large for a PNG; name an .html "
+                "file instead."
+            )
+        if any(self.path.resolve() == file.resolve() for job in jobs for file in job.files):
+            raise ValueError(f"The sheet {self.path} has the name of a result; change it.")
+        try:
+            check_writable(self.path)
+        except OSError as error:
+            raise ValueError(
+                f"The sheet {self.path} cannot be written ({error.strerror}); name another file."
+            ) from error
+
     def add(self, job: Job, pixels: np.ndarray) -> None:
         """Keep a small copy of a side-by-side picture, H×W×3; may be called from any thread."""
         if pixels.dtype == np.uint16:
@@ -62,11 +119,10 @@ class ContactSheet:
         self._thumbnails[job] = image
 
     def save(self, jobs: Sequence[Job], report: Report) -> None:
-        """Write the sheet, in the order of the jobs; failed ones appear with their reason.
-
-        Raises:
-            ValueError: There are more pictures than a PNG should have.
+        """Write the sheet, in the order of the jobs; failed ones appear with their reason, and
+        those that were not tried do not.
         """
+        jobs = [job for job in jobs if job in report.failed or job in self._thumbnails]
         if self.path.suffix.lower() == ".html":
             self._save_html(jobs, report)
         else:
@@ -75,49 +131,51 @@ class ContactSheet:
     def _save_html(self, jobs: Sequence[Job], report: Report) -> None:
         figures = []
         for job in jobs:
-            name = html.escape(str(job.source))
+            name = html.escape(printable(job.source))
             if job in report.failed:
-                reason = html.escape(report.failed[job])
+                reason = html.escape(printable(report.failed[job]))
                 figures.append(f'<figure class="failed">{name}<br>{reason}</figure>')
                 continue
             buffer = io.BytesIO()
             self._thumbnails[job].save(buffer, "JPEG", quality=90)
             data = base64.b64encode(buffer.getvalue()).decode()
-            link = quote(Path(os.path.relpath(job.targets[0], self.path.parent)).as_posix())
-            figures.append(
-                f'<figure><a href="{link}"><img src="data:image/jpeg;base64,{data}" alt="{name}">'
-                f"</a><figcaption>{name}</figcaption></figure>"
-            )
-        summary = f"{len(jobs) - len(report.failed)} pictures, {len(report.failed)} failed."
+            picture = f'<img src="data:image/jpeg;base64,{data}" alt="{name}">'
+            target = job.targets[0]
+            if target.suffix.lower() in SHOWN_BY_BROWSERS:
+                link = Path(os.path.relpath(target, self.path.parent)).as_posix()
+                picture = f'<a href="{quote(os.fsencode(link))}">{picture}</a>'
+            figures.append(f"<figure>{picture}<figcaption>{name}</figcaption></figure>")
+        failed = sum(job in report.failed for job in jobs)
+        summary = f"{len(jobs) - failed} pictures, {failed} failed."
         page = PAGE.format(title="Colorized pictures", summary=summary, figures="\n".join(figures))
         write_atomically(self.path, page.encode())
 
     def _save_png(self, jobs: Sequence[Job], report: Report) -> None:
-        if len(jobs) > MAX_PNG_PICTURES:
-            raise ValueError(
-                f"A contact sheet of {len(jobs)} pictures is too large for a PNG; name an .html "
-                "file instead."
-            )
-        gap, caption = 12, 20
-        font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), 12)
-        shown = list(jobs)
         width = max([2 * THUMBNAIL, *(image.width for image in self._thumbnails.values())])
-        rows = -(-len(shown) // self.columns)
-        cell = (width + gap, THUMBNAIL + caption + gap)
-        columns = min(self.columns, len(shown))
-        canvas = Image.new("RGB", (gap + columns * cell[0], gap + rows * cell[1]), "white")
+        captions = []
+        for job in jobs:
+            reason = report.failed.get(job)
+            text = job.source.name + (f": {reason}" if reason else "")
+            captions.append(_lines(text, width))
+        rows = [
+            range(i, min(i + self.columns, len(jobs))) for i in range(0, len(jobs), self.columns)
+        ]
+        # A row is as high as its longest caption needs.
+        heights = [THUMBNAIL + LINE * max(len(captions[i]) for i in row) + GAP for row in rows]
+        columns = max(1, min(self.columns, len(jobs)))
+        canvas = Image.new("RGB", (GAP + columns * (width + GAP), GAP + sum(heights)), "white")
         draw = ImageDraw.Draw(canvas)
-        for number, job in enumerate(shown):
-            left, top = gap + number % columns * cell[0], gap + number // columns * cell[1]
-            text = job.source.name
-            if job in report.failed:
-                text += ": " + report.failed[job]
-                draw.rectangle(
-                    [left, top, left + width - 1, top + THUMBNAIL - 1], outline="#a40000"
-                )
-            else:
-                canvas.paste(self._thumbnails[job], (left, top))
-            while draw.textlength(text, font) > width:
-                text = text[:-2].rstrip("…") + "…"
-            draw.text((left, top + THUMBNAIL + 3), text, fill=(38, 38, 38), font=font)
+        top = GAP
+        for row, height in zip(rows, heights):
+            for column, i in enumerate(row):
+                left = GAP + column * (width + GAP)
+                if jobs[i] in report.failed:
+                    frame = [left, top, left + width - 1, top + THUMBNAIL - 1]
+                    draw.rectangle(frame, outline="#a40000")
+                else:
+                    canvas.paste(self._thumbnails[jobs[i]], (left, top))
+                for number, line in enumerate(captions[i]):
+                    place = (left, top + THUMBNAIL + 3 + number * LINE)
+                    draw.text(place, line, fill=(38, 38, 38), font=_font()[0])
+            top += height
         save_png(np.asarray(canvas), self.path)

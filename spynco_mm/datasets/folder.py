@@ -1,6 +1,7 @@
 """Data sets of picture files: any folder, CycleGAN's layout, and UC Merced Land Use."""
 
 import json
+import logging
 import os
 import random
 import uuid
@@ -11,10 +12,12 @@ from pathlib import Path
 import numpy as np
 from mmagic.registry import DATASETS
 from mmengine.dist import get_rank
+from mmengine.logging import print_log
 from tqdm import tqdm
 
 from .base import ColorizationDataset
-from .images import DataError, fit_image, list_images, read_image
+from .decoding import grey_if_grey
+from .images import DataError, fit_image, list_files, list_images, read_image, unread
 
 
 def _some(names: Sequence[str], limit: int = 10) -> str:
@@ -92,7 +95,7 @@ class FolderColorization(ColorizationDataset):
     folder for both splits needs ``train_fraction``. One folder without it is used whole.
 
     All pictures are decoded once when the data set is built, with a progress bar, so that a broken
-    file shows then. They stay in memory, as 8-bit RGB, if they fit; each process of a distributed
+    file shows then, and so does a set to learn colours from that has none. They stay in memory, as 8-bit RGB, if they fit; each process of a distributed
     run has its own copy, which its workers share.
 
     Args:
@@ -158,6 +161,8 @@ class FolderColorization(ColorizationDataset):
         """One entry per picture of domain A."""
         folder = self._folder(self.color_dir if self.gray_dir is None else self.gray_dir)
         paths = list_images(folder)
+        if others := list_files(folder)[1]:
+            print_log(f"{unread(others)}.", "current", logging.WARNING)
         # Before the split, so that both sides number the classes alike.
         labels = self._number_classes(folder, paths) if self.class_folders else {}
         if self.train_fraction is not None:
@@ -224,15 +229,16 @@ class FolderColorization(ColorizationDataset):
     def _decode_all(self, paths: list[str]) -> None:
         """Look at every picture, and keep them all if they fit into ``cache_mb``."""
 
-        def attempt(path: str) -> np.ndarray | DataError:
+        def attempt(path: str) -> "tuple[np.ndarray | DataError, bool]":
             try:
-                return self._decode(path)
+                image = self._decode(path)
             except DataError as error:
-                return error
+                return error, False
+            return image, grey_if_grey(image).ndim == 2
 
         cache: dict[str, np.ndarray] = {}
         room = self.cache_mb * 2**20
-        problems = []
+        problems, grey = [], set()
         threads = min(8, os.cpu_count() or 1)
         step = 4 * threads  # Decoded pictures wait to be looked at, so only so many at a time.
         title = f"Reading {self.data_root}"
@@ -240,12 +246,14 @@ class FolderColorization(ColorizationDataset):
         with ThreadPoolExecutor(threads) as pool, bar:
             for start in range(0, len(paths), step):
                 batch = paths[start : start + step]
-                for path, image in zip(batch, pool.map(attempt, batch)):
+                for path, (image, is_grey) in zip(batch, pool.map(attempt, batch)):
                     if isinstance(image, DataError):
                         problems.append(str(image))
                     elif room >= 0:
                         room -= image.nbytes
                         cache[path] = image
+                    if is_grey:
+                        grey.add(path)
                 if room < 0:
                     cache.clear()
                 bar.update(len(batch))
@@ -256,6 +264,21 @@ class FolderColorization(ColorizationDataset):
                 + (f" And {len(problems) - 10} more." if len(problems) > 10 else "")
             )
         self.cache = cache if room >= 0 else None
+        if not self.test_mode:
+            self._check_colors(self.color_paths or paths, grey)
+
+    def _check_colors(self, paths: list[str], grey: "set[str]") -> None:
+        """Refuse to learn colours from pictures without any."""
+        without = [path for path in paths if path in grey]
+        if len(without) == len(paths):
+            raise DataError(
+                f"{Path(paths[0]).parent}: all {len(paths)} pictures to learn colours from are grey; "
+                "put colour pictures there, or name their folder as color_dir and this one as "
+                "gray_dir."
+            )
+        if without:
+            some = f"{len(without)} of {len(paths)} pictures to learn colours from are grey"
+            print_log(f"{some}: {_some(without, 3)}.", "current", logging.WARNING)
 
     def _read(self, path: str) -> np.ndarray:
         return self._decode(path) if self.cache is None else self.cache[path].copy()

@@ -1,10 +1,13 @@
 """Pictures for training: every file as 8-bit RGB of any size, and where they are."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
+
+from spynco_mm.utils.console import printable
 
 from .decoding import HEIF_SUFFIXES, TGA_SUFFIXES, DataError, Picture, decoding, has_heif
 
@@ -89,16 +92,27 @@ def list_files(folder: PathLike) -> "tuple[list[Path], list[Path]]":
     return pictures, [path for path in files if path.suffix.lower() not in suffixes]
 
 
+def unread(paths: "Sequence[Path]") -> str:
+    """A sentence about files that are left out, and how to have them read where there is a way."""
+    names = [printable(path) for path in paths[:10]]
+    more = f" and {len(paths) - len(names)} more" if len(paths) > len(names) else ""
+    what = "1 file is no picture" if len(paths) == 1 else f"{len(paths)} files are no pictures"
+    heif = sum(path.suffix.lower() in HEIF_SUFFIXES for path in paths)
+    remedy = f" (HEIF, {heif} of them, is with pip install -e '.[heif]')" if heif else ""
+    return f"{what} we read{remedy}: {', '.join(names)}{more}"
+
+
 def list_images(folder: PathLike) -> list[Path]:
     """The picture files of :func:`list_files`.
 
     Raises:
         DataError: The folder is missing, or holds no picture.
     """
-    paths, _ = list_files(folder)
+    paths, others = list_files(folder)
     if not paths:
         raise DataError(
             f"{folder}: there is no picture in this folder (looked for "
             f"{', '.join(image_suffixes())}); put the pictures there."
+            + (f" {unread(others)}." if others else "")
         )
     return paths

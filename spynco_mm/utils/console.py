@@ -54,6 +54,12 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def printable(name: object) -> str:
+    """A file's name on one line of any output: what is no text in it is escaped."""
+    text = str(name)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 #: Mistakes in a config that mmengine finds while it builds; other errors of these types are bugs.
 CONFIG_MISTAKES = r"unexpected keyword argument|missing \d+ required|is not in the .* registry"
 

@@ -84,6 +84,24 @@ def lock_folder(folder: str | Path, wait: bool = False) -> IO:
     return file
 
 
+def check_writable(path: str | Path) -> None:
+    """Make sure that a file can be written, before the work whose result it is to hold.
+
+    Args:
+        path: The file, which is left as it is; its folder is made if it is missing.
+
+    Raises:
+        OSError: As writing it would.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    part = path.with_name(path.name + ".part")
+    part.touch()
+    part.unlink()
+
+
 class AtomicLocalBackend(LocalBackend):
     """Local files that are either the old ones or the new ones, whenever the process is killed.
 
