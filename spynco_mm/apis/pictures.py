@@ -139,16 +139,18 @@ def _tiff(pixels: np.ndarray, metadata: dict) -> bytes:
         software=False,
     )
     content = bytearray(buffer.getvalue())
-    with tifffile.TiffFile(io.BytesIO(content)) as file:
-        places = {tag: file.pages.first.tags[tag].valueoffset for tag in directories}
-    for tag, place in places.items():
-        content += bytes(len(content) % 2)
-        directory = ImageFileDirectory_v2(b"II*\0\x08\0\0\0", group=tag)
-        values = exif.get_ifd(tag)
-        for key, value in values.items():
-            directory[key] = exif.get_ifd(key) if key in DIRECTORIES else value
-        struct.pack_into("<I", content, place, len(content))
-        content += directory.tobytes(len(content))
+    (main,) = struct.unpack_from("<I", content, 4)
+    (count,) = struct.unpack_from("<H", content, main)
+    for entry in range(main + 2, main + 2 + 12 * count, 12):
+        (tag,) = struct.unpack_from("<H", content, entry)
+        if tag in directories:
+            content += bytes(len(content) % 2)
+            struct.pack_into("<I", content, entry + 8, len(content))
+            directory = ImageFileDirectory_v2(b"II*\0\x08\0\0\0", group=tag)
+            values = exif.get_ifd(tag)
+            for key, value in values.items():
+                directory[key] = exif.get_ifd(key) if key in DIRECTORIES else value
+            content += directory.tobytes(len(content))
     return bytes(content)
 
 

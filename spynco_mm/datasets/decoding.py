@@ -173,7 +173,10 @@ def _in_words(page: tifffile.TiffPage) -> bool:
     data = file.read(page.databytecounts[0])
     if page.compression != 1:
         data = tifffile.TIFF.DECOMPRESSORS[page.compression](data)
-    _, rows, width, samples = page.keyframe.decode(None, 0)[2]
+    rows, width = page.tilelength, page.tilewidth
+    if not page.is_tiled:
+        rows, width = min(page.rowsperstrip, page.imagelength), page.imagewidth
+    samples = 1 if page.planarconfig == 2 else page.samplesperpixel
     return len(data) >= 2 * rows * width * samples
 
 
@@ -193,7 +196,6 @@ def _tiff_samples(page: tifffile.TiffPage) -> "tuple[np.ndarray, int]":
         )
     if 8 < bits < 16 and _in_words(page):
         page.bitspersample = 16
-        page.parent._decoders.clear()  # They are kept by what a page was.
     values = page.asarray(squeeze=False, maxworkers=1)  # planes, depth, H, W, samples
     values = np.moveaxis(values[:, 0, ..., 0], 0, 2) if page.planarconfig == 2 else values[0, 0]
     if kind == 2 or bits > 16:
@@ -221,9 +223,8 @@ def _decode_tiff(page: tifffile.TiffPage) -> Picture:
     meanings = (*page.extrasamples, *[unsaid] * extra.shape[2])[: extra.shape[2]]
     alphas = [i for i, meaning in enumerate(meanings) if meaning in (1, 2)][:1]
     left_out = extra.shape[2] - len(alphas)
-    notes = [f"{left_out} channel{'s' * (left_out > 1)} beside the colours left out"] * (
-        left_out > 0
-    )
+    plural = "s" if left_out > 1 else ""
+    notes = [f"without its {left_out} channel{plural} beside the colours"] if left_out else []
     if page.photometric == 3:
         colors = np.moveaxis(page.colormap, 0, 1)
         # Some writers fill the low byte only.
@@ -240,6 +241,11 @@ def _decode_tiff(page: tifffile.TiffPage) -> Picture:
         color = ~color
     if page.photometric == 5:
         color = _rgb_of_cmyk(color)
+    if page.photometric == 6 and page.compression != 7:  # which gives RGB
+        if color.dtype != np.uint8:
+            raise DataError("its kind of colours (16-bit YCbCr) is not read; save it as RGB.")
+        shown = Image.frombytes("YCbCr", color.shape[1::-1], np.ascontiguousarray(color))
+        color = np.asarray(shown.convert("RGB"))
     if alphas:
         color = np.concatenate([color, alpha[..., None]], axis=2)
     return _picture(color, page.tags.valueof(274, default=1), notes)
@@ -263,10 +269,15 @@ def _read_tiff(path: PathLike) -> Picture:
         # L*a*b* need libtiff or Pillow. All have 8 bits or one.
         if (
             page.compression not in (2, 3, 4, 6)
-            and (page.photometric != 6 or page.compression == 7)
+            and (not page.is_subsampled or page.compression == 7)
             and (page.photometric != 8 or page.bitspersample != 8)
         ):
             picture = _decode_tiff(page)
+        elif page.compression == 1 and page.is_subsampled:
+            raise DataError(
+                "its kind of colours (YCbCr, shared by pixels, not compressed) is not read; save "
+                "it as RGB."
+            )
         else:
             # Opened, since Pillow would map a path's file with the size that is upright.
             with open(path, "rb") as opened, Image.open(opened, formats=["TIFF"]) as image:

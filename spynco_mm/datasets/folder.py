@@ -95,8 +95,9 @@ class FolderColorization(ColorizationDataset):
     folder for both splits needs ``train_fraction``. One folder without it is used whole.
 
     All pictures are decoded once when the data set is built, with a progress bar, so that a broken
-    file shows then, and so does a set to learn colours from that has none. They stay in memory, as 8-bit RGB, if they fit; each process of a distributed
-    run has its own copy, which its workers share.
+    file shows then, and so does a set to learn colours from that has none. They stay in memory, as
+    8-bit RGB, if they fit; each process of a distributed run has its own copy, which its workers
+    share.
 
     Args:
         data_root: Folder that the others are relative to.
@@ -272,9 +273,9 @@ class FolderColorization(ColorizationDataset):
         without = [path for path in paths if path in grey]
         if len(without) == len(paths):
             raise DataError(
-                f"{Path(paths[0]).parent}: all {len(paths)} pictures to learn colours from are grey; "
-                "put colour pictures there, or name their folder as color_dir and this one as "
-                "gray_dir."
+                f"{Path(paths[0]).parent}: all {len(paths)} pictures to learn colours from are "
+                "grey; put colour pictures there, or name their folder as color_dir and this one "
+                "as gray_dir."
             )
         if without:
             some = f"{len(without)} of {len(paths)} pictures to learn colours from are grey"
