@@ -291,8 +291,7 @@ class Colorizer:
             gray = torch.from_numpy(np.stack([grays[i] for i in indices]))[:, None]
             started = time.perf_counter()
             size, dtype = self.working_size, np.dtype(dtypes[indices[0]])
-            stride = getattr(self.generator, "stride", 4)
-            if min(gray.shape[2:]) < stride and max(gray.shape[2:]) > LONGEST_LINE:
+            if min(gray.shape[2:]) < self._run.stride and max(gray.shape[2:]) > LONGEST_LINE:
                 size = min(size or LONGEST_LINE, LONGEST_LINE)
             if size is None:
                 outputs = self._full_size(gray, dtype)

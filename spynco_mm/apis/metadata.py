@@ -95,9 +95,22 @@ def _profile(profile: bytes | None, notes: "list[str]") -> dict:
         return {}
     if profile[16:20] != b"RGB ":
         kind = profile[16:20].decode("latin-1").strip()
-        notes.append(f"without its colour profile, which is for {kind}")
+        why = f"which is for {kind}" if kind.isalnum() else "damaged"
+        notes.append(f"without its colour profile, {why}")
         return {}
     return {"icc_profile": bytes(profile)}
+
+
+def _resolution(values: tuple, unit: float, notes: "list[str]") -> dict:
+    try:
+        dpi = tuple(float(value) * unit for value in values)
+    except (TypeError, ValueError, ZeroDivisionError):
+        dpi = ()
+    if len(dpi) == 2 and all(0 < value < 1e6 for value in dpi):
+        return {"dpi": dpi}
+    if any(values):
+        notes.append("without its resolution, damaged")
+    return {}
 
 
 def metadata_of(image: Image.Image) -> "tuple[dict, list[str]]":
@@ -119,10 +132,7 @@ def metadata_of(image: Image.Image) -> "tuple[dict, list[str]]":
     except Exception:  # A damaged block raises whatever is wrong with it.
         notes.append("without its EXIF, damaged")
     if "dpi" in info:
-        try:
-            metadata["dpi"] = tuple(float(value) for value in info["dpi"])
-        except (TypeError, ValueError, ZeroDivisionError):
-            notes.append("without its resolution, damaged")
+        metadata |= _resolution(info["dpi"], 1, notes)
     photoshop = info.get("photoshop")
     for key, value in (
         ("xmp", info.get("xmp")),
@@ -154,10 +164,7 @@ def metadata_of_tiff(path: Path) -> "tuple[dict, list[str]]":
         metadata["exif"] = content
     unit = {2: 1, 3: 2.54}.get(get(296, 2))
     if unit and get(282) and get(283):
-        try:
-            metadata["dpi"] = tuple(float(get(tag)) * unit for tag in (282, 283))
-        except (TypeError, ValueError, ZeroDivisionError):
-            notes.append("without its resolution, damaged")
+        metadata |= _resolution((get(282), get(283)), unit, notes)
     metadata.update({k: get(tag) for k, tag in (("xmp", XMP), ("iptc", IPTC)) if get(tag)})
     others = sorted(get.tags - STORAGE_TAGS - set(DESCRIPTIVE_TAGS))
     if others:
@@ -167,17 +174,22 @@ def metadata_of_tiff(path: Path) -> "tuple[dict, list[str]]":
 
 def _tiff_fields(file) -> tuple:
     """The fields for EXIF of an open TIFF file, and a function for the values of others."""
-    head = file.read(8)
-    if head[2:4] in (b"+\0", b"\0+"):  # BigTIFF, whose first directory's place is 8 bytes more
-        head += file.read(8)
+    head = file.read(16)
+    order = "<" if head[:2] == b"II" else ">"
+    big = head[2:4] in (b"+\0", b"\0+")
+    (first,) = (
+        struct.unpack(order + "Q", head[8:]) if big else struct.unpack(order + "I", head[4:8])
+    )
 
     def directory(offset: int, group: int | None = None) -> ImageFileDirectory_v2:
-        ifd = ImageFileDirectory_v2(head, group=group)
+        # Pillow does not see that it is BigTIFF where the high byte comes first.
+        ifd = ImageFileDirectory_v2(head if big and order == "<" else head[:8], group=group)
+        ifd._bigtiff = big
         file.seek(offset)
         ifd.load(file)
         return ifd
 
-    main = directory(ImageFileDirectory_v2(head).next)
+    main = directory(first)
     fields = {tag: main[tag] for tag in DESCRIPTIVE_TAGS if tag in main}
     for tag in DIRECTORIES[:2]:
         if tag in main:
@@ -189,9 +201,8 @@ def _tiff_fields(file) -> tuple:
     def get(tag: int, default=None):
         value = main.get(tag, default)
         if tag == IPTC and isinstance(value, tuple):  # bytes that pretend to be numbers
-            order = "<" if head[:2] == b"II" else ">"
             value = struct.pack(f"{order}{len(value)}L", *value)
-        return value
+        return value[0] if isinstance(value, tuple) else value
 
     get.tags = set(main)
     return fields, get

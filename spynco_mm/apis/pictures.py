@@ -134,7 +134,8 @@ def _tiff(pixels: np.ndarray, metadata: dict) -> bytes:
         iccprofile=metadata.get("icc_profile"),
         resolution=metadata.get("dpi"),
         resolutionunit=2 if "dpi" in metadata else None,
-        extratags=[*tags, *[(tag, 4, 1, 0, True) for tag in directories]],
+        # tifffile refuses their numbers, so that it takes the ones before.
+        extratags=[*tags, *[(tag - 1, 4, 1, 0, True) for tag in directories]],
         metadata=None,
         software=False,
     )
@@ -142,9 +143,10 @@ def _tiff(pixels: np.ndarray, metadata: dict) -> bytes:
     (main,) = struct.unpack_from("<I", content, 4)
     (count,) = struct.unpack_from("<H", content, main)
     for entry in range(main + 2, main + 2 + 12 * count, 12):
-        (tag,) = struct.unpack_from("<H", content, entry)
+        tag = struct.unpack_from("<H", content, entry)[0] + 1
         if tag in directories:
             content += bytes(len(content) % 2)
+            struct.pack_into("<H", content, entry, tag)
             struct.pack_into("<I", content, entry + 8, len(content))
             directory = ImageFileDirectory_v2(b"II*\0\x08\0\0\0", group=tag)
             values = exif.get_ifd(tag)

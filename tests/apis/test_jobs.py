@@ -1,15 +1,23 @@
+import errno
+import os
 import re
 import time
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import pytest
+from picture_files import all_files
 from PIL import Image
 from skimage import data
 
-from spynco_mm.apis import Colorizer, colorize_files, plan
+from spynco_mm.apis import Colorizer, colorize_files, plan, read_picture
 from spynco_mm.apis import jobs as jobs_module
+from spynco_mm.apis import sheet as sheet_module
+from spynco_mm.apis.colorizer import to_gray
+from spynco_mm.apis.planning import left_out
 from spynco_mm.apis.sheet import ContactSheet
+from spynco_mm.datasets.decoding import has_heif
 from spynco_mm.datasets.images import DataError
 
 
@@ -103,15 +111,6 @@ def test_results_need_a_folder(tmp_path):
 
 def test_what_cannot_be_planned(album, tmp_path):
     out = tmp_path / "out"
-    with pytest.raises(DataError, match=r"a\.png and .*sub/a\.png would both be written to .*a\.p"):
-        plan([str(album / "a.png"), str(album / "sub/a.png")], out)
-    Image.open(album / "a.png").save(album / "A.tif")
-    with pytest.raises(DataError, match="would both be written to"):
-        plan([str(album)], out, suffix=".png")
-    (album / "A.tif").unlink()
-    Image.open(album / "a.png").save(album / "a.compare.png")
-    with pytest.raises(DataError, match="would both be written to"):
-        plan([str(album)], out, compare=True)
     with pytest.raises(DataError, match="is the folder of the results as well"):
         plan([str(album)], album)
     with pytest.raises(DataError, match=r"a\.png is a source and would be overwritten"):
@@ -121,6 +120,58 @@ def test_what_cannot_be_planned(album, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="there is no picture in this folder"):
         plan([str(tmp_path / "empty")], out)
+
+
+def results(jobs, out):
+    return {job.source.name: job.targets[0].relative_to(out).as_posix() for job in jobs}
+
+
+def test_two_pictures_with_one_result_get_names_that_differ(tmp_path):
+    out = tmp_path / "out"
+    for name in (
+        "a.bmp",
+        "a.png",
+        "b.jpg",
+        "B.jpg",
+        "c.gif",
+        "c.tga",
+        "c.gif.png",
+        "d.compare.png",
+    ):
+        (tmp_path / name).touch()
+    (tmp_path / "d.png").symlink_to(tmp_path / "d.compare.png")  # one picture, two names
+    jobs = plan([str(tmp_path)], out)
+    assert results(jobs, out) == {
+        "B.jpg": "B.jpg",
+        "a.bmp": "a.bmp.png",
+        "a.png": "a.png",
+        "b.jpg": "b-2.jpg",
+        "c.gif": "c.png",
+        "c.gif.png": "c.gif.png",
+        "c.tga": "c.tga.png",
+        "d.compare.png": "d.compare.png",
+        "d.png": "d.png",
+    }
+    notes = {job.source.name: job.note for job in jobs if job.note}
+    assert notes.keys() == {"a.bmp", "b.jpg", "c.tga"}
+    assert notes["a.bmp"] == f"its result is a.bmp.png, since a.png is that of {tmp_path}/a.png"
+    # Further files count as well, and the order of the arguments decides nothing.
+    jobs = plan([str(tmp_path / "d.compare.png"), str(tmp_path / "d.png")], out, compare=True)
+    assert len({file for job in jobs for file in job.files}) == 4
+    # One picture by two ways to one place is one job.
+    (tmp_path / "link").symlink_to(tmp_path)
+    two = plan([str(tmp_path / "a.png"), str(tmp_path / "link" / "a.png")], out)
+    assert [job.targets for job in two] == [(out / "a.png",)]
+
+
+def test_what_is_no_picture_is_left_out(album, tmp_path):
+    out = album / "out"
+    for name in ("notes.txt", "film.mp4", "sub/IMG_1.HEIC", ".hidden", "out/sheet.html"):
+        (album / name).parent.mkdir(exist_ok=True)
+        (album / name).touch()
+    left = {path.relative_to(album).as_posix() for path in left_out([str(album)], out)}
+    assert left == {"film.mp4", "notes.txt"} | (set() if has_heif() else {"sub/IMG_1.HEIC"})
+    assert left_out([str(album / "a.png"), f"{album}/*.jpg"], out) == []
 
 
 # --------------------------------------------------------------------------------------- the run
@@ -202,6 +253,76 @@ def test_a_picture_the_network_cannot_take(album, tmp_path, colorizer, monkeypat
     report = run(colorizer, plan([str(album)], tmp_path / "out"))
     assert len(report.done) == 3
     assert list(report.failed.values()) == ["RuntimeError: out of memory"]
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS])
+def test_a_full_disk_ends_the_run(tmp_path, colorizer, monkeypatch, error):
+    for i in range(40):
+        Image.fromarray(data.camera()[:20, : 20 + i]).save(tmp_path / f"{i:02}.png")
+    read, real = [], jobs_module.write_atomically
+
+    def write(path, content):
+        if path.name >= "03.png":
+            raise OSError(error, os.strerror(error), str(path))
+        real(path, content)
+
+    def noted(path):
+        read.append(path)
+        return read_picture(path)
+
+    monkeypatch.setattr(jobs_module, "write_atomically", write)
+    monkeypatch.setattr(jobs_module, "read_picture", noted)
+    monkeypatch.setattr(jobs_module, "WAITING_PIXELS", 1000)
+    report = run(colorizer, plan([str(tmp_path)], tmp_path / "out"))
+    assert report.stopped == os.strerror(error)
+    assert [job.source.name for job in report.done] == ["00.png", "01.png", "02.png"]
+    assert 1 <= len(report.failed) < 10
+    assert len(read) < 15
+    monkeypatch.undo()
+    again = run(colorizer, plan([str(tmp_path)], tmp_path / "out"))
+    assert (len(again.skipped), len(again.done), again.stopped) == (3, 37, "")
+
+
+def test_a_comparison_too_wide_for_its_format_is_reduced(tmp_path, colorizer):
+    wide = np.ascontiguousarray(np.tile(data.camera()[:16, :320], (1, 30)))  # 9600
+    Image.fromarray(wide).save(tmp_path / "a.webp", lossless=True)
+    report = run(colorizer, plan([str(tmp_path)], tmp_path / "out", compare=True))
+    assert not report.failed
+    assert list(report.notes.values()) == ["the comparison is reduced to 16383×14"]
+    assert Image.open(tmp_path / "out/a.webp").size == (9600, 16)
+    assert Image.open(tmp_path / "out/a.compare.webp").size == (16383, 14)
+
+
+def test_every_kind_of_file_comes_out_right(tmp_path, colorizer):
+    """The grey of a result is the picture that was meant, whatever way it was stored."""
+    (tmp_path / "in").mkdir()
+    meant = {path: shown for path, shown, alpha in all_files(tmp_path / "in")}
+    report = run(colorizer, plan([str(tmp_path / "in")], tmp_path / "out"))
+    assert not report.failed
+    assert len(report.done) == len(meant)
+    for job in report.done:
+        if "assocalpha" in job.source.name:  # where it is transparent, the colour is anything
+            continue
+        shown, result = meant[job.source], read_picture(job.targets[0]).pixels
+        assert result.dtype == shown.dtype, job.source.name
+        scale = np.iinfo(shown.dtype).max / 255
+        gray, colored = (to_gray(p, colorizer.translation) for p in (shown, result))
+        rounded = 0.5 + 1.0 * scale / 257  # and the first of CMYK and 12 bits
+        assert abs(gray - colored).max() <= rounded, job.source.name
+
+
+def test_a_long_line_takes_no_gigabytes(colorizer):
+    line = np.tile(data.camera()[0], 40)[None]  # 1×20480, padded 16 times
+    sizes = []
+    hook = colorizer.generator.register_forward_pre_hook(lambda m, x: sizes.append(x[0].shape))
+    try:
+        for turned in (line, line.T):
+            result = colorizer(np.ascontiguousarray(turned))
+            gray = result @ np.array([0.299, 0.587, 0.114])
+            assert abs(gray - turned).max() <= 0.6
+    finally:
+        hook.remove()
+    assert [tuple(size[2:]) for size in sizes] == [(16, 8192), (8192, 16)]
 
 
 def test_keep_color_refuses_colour(album, tmp_path, colorizer):
@@ -315,8 +436,56 @@ def test_contact_sheet(album, tmp_path, colorizer, suffix):
         assert pixels.shape[0] > 2 * 160  # two rows
 
 
+def test_names_and_reasons_are_shown_whole(album, tmp_path, colorizer):
+    """Names that are no text, with line breaks, in scripts that the font lacks."""
+    picture = (album / "a.png").read_bytes()
+    raw = os.fsdecode(b"caf\xe9.png")
+    names = [raw, "two\nlines.png", "写真.png", "Ελλάδα.png", "a b#?.png"]
+    for name in names:
+        (album / name).write_bytes(picture)
+    Image.fromarray(data.camera()[:40, :60]).save(album / "scan.tif")
+    (album / f"{'long ' * 30}.png").write_text("no picture")
+    out = tmp_path / "out"
+    jobs = plan([str(album)], out)
+    sheets = [ContactSheet(tmp_path / f"sheet{suffix}") for suffix in (".html", ".png")]
+    for sheet in sheets:
+        sheet.check(jobs)
+    report = run(colorizer, jobs, show=lambda *shown: [sheet.add(*shown) for sheet in sheets])
+    assert len(report.failed) == 1
+    for sheet in sheets:
+        sheet.save(jobs, report)
+    page = (tmp_path / "sheet.html").read_text(encoding="utf-8")
+    for name in (r"caf\udce9.png", r"two\nlines.png", "写真.png", "Ελλάδα.png", "a b#?.png"):
+        assert f"{name}</figcaption>" in page
+    links = [os.fsencode(unquote_to_bytes(link)) for link in re.findall('href="([^"]*)"', page)]
+    for name in names:
+        assert b"out/" + os.fsencode(name) in links
+    assert b"out/scan.tif" not in links  # which a browser would not show
+    reason = "this is not a picture Pillow can read; remove it."
+    lines = sheet_module._lines(f"{'long ' * 30}.png: {reason}", 320)
+    assert len(lines) > 3
+    assert " ".join(lines).endswith(reason)
+    assert sheet_module._lines("写真 Ελλάδα\n" + raw, 900) == [
+        r"\u5199\u771f Ελλάδα\ncaf\udce9.png"
+    ]
+    assert sheet_module._lines("x" * 100, 320)[0] != "x" * 100
+    plain = ContactSheet(tmp_path / "plain.png")
+    some = [job for job in jobs if job.source.name in ("a.png", "b.jpg", "c.png")]
+    plain._thumbnails = sheets[1]._thumbnails
+    plain.save(some, report)
+    long = [job for job in jobs if job.source.name.startswith("long")]
+    ContactSheet(tmp_path / "long.png").save(long, report)
+    heights = [Image.open(tmp_path / name).height for name in ("plain.png", "long.png")]
+    assert heights[1] >= heights[0] + 2 * sheet_module.LINE
+
+
 def test_contact_sheets_that_cannot_be(tmp_path):
     with pytest.raises(ValueError, match=r"is a \.png or \.html file, not 'sheet\.jpg'"):
         ContactSheet(Path("sheet.jpg"))
     with pytest.raises(ValueError, match="of 1001 pictures is too large for a PNG"):
-        ContactSheet(tmp_path / "sheet.png").save([None] * 1001, None)
+        ContactSheet(tmp_path / "sheet.png").check([None] * 1001)
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.html").mkdir()
+    for name, reason in (("file/sheet.html", "Not a directory"), ("folder.html", "Is a directory")):
+        with pytest.raises(ValueError, match=rf"cannot be written \({reason}\); name another file"):
+            ContactSheet(tmp_path / name).check([])

@@ -1,3 +1,4 @@
+import os
 import runpy
 import subprocess
 import sys
@@ -102,7 +103,42 @@ def test_a_sheet_may_not_replace_a_result(run, album, tmp_path):
     out = tmp_path / "out"
     status, _, errors = run(album, "--out", out, "--sheet", out / "a.png")
     assert status == 1
-    assert "is the name of a result as well" in errors
+    assert "has the name of a result; change it" in errors
+
+
+def test_what_cannot_be_written_is_known_at_once(run, album, tmp_path):
+    (tmp_path / "file").touch()
+    for args, message in (
+        (["--out", tmp_path / "file" / "out"], "file/out cannot be written to (Not a directory)"),
+        (
+            ["--out", tmp_path / "out", "--sheet", tmp_path / "file/x.png"],
+            "x.png cannot be written",
+        ),
+    ):
+        status, printed, errors = run(album, *args)
+        assert status == 1
+        assert message in errors
+        assert "Traceback" not in errors
+        assert "done" not in printed
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_all_that_happened_is_said(run, album, tmp_path):
+    (album / "notes.txt").write_text("hello")
+    picture = Image.fromarray(data.camera()[:40, :60])
+    picture.save(album / "a.bmp")
+    for name in ("x.jpg", "y.jpg"):
+        picture.save(album / name, comment=b"hello")
+    (album / os.fsdecode(b"caf\xe9\n.png")).write_bytes((album / "a.png").read_bytes())
+    status, printed, _ = run(album, "--out", tmp_path / "out", "--format", "webp")
+    assert status == 0
+    lines = printed.splitlines()
+    assert f"1 file is no picture we read: {album}/notes.txt" in lines
+    # What is to be said of several is said once.
+    said = "without its comment, for which WEBP has no place"
+    assert [line for line in lines if said in line] == [f"{album}/x.jpg and 1 more: {said}"]
+    assert any("its result is a-2.webp" in line or "a.png.webp" in line for line in lines)
+    assert (tmp_path / "out" / os.fsdecode(b"caf\xe9\n.webp")).exists()
 
 
 MEASURED = """

@@ -15,7 +15,7 @@ from torch.distributed import HashStore, ProcessGroupGloo
 from torch.utils.data import DataLoader, Dataset
 
 from spynco_mm.utils import console
-from spynco_mm.utils.console import add_run_arguments, one_sentence_errors
+from spynco_mm.utils.console import add_run_arguments, one_sentence_errors, printable
 from spynco_mm.utils.files import write_atomically
 
 TRAIN = Path(__file__).parents[2] / "tools" / "train.py"
@@ -223,3 +223,8 @@ def test_what_happens_while_the_config_is_formatted(happens, status, said, capsy
         Config(dict(a=1)).dump()
     assert end.value.code == status
     assert capsys.readouterr().err.startswith(said)
+
+
+def test_names_are_printable():
+    assert printable(os.fsdecode(b"caf\xe9\n\x1b[31m.png")) == r"caf\udce9\n\x1b[31m.png"
+    assert printable(Path("写真 Ελλάδα é.png")) == "写真 Ελλάδα é.png"

@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from spynco_mm.utils.files import AtomicLocalBackend, lock_folder, write_atomically
+from spynco_mm.utils.files import (
+    AtomicLocalBackend,
+    check_writable,
+    lock_folder,
+    write_atomically,
+)
 
 
 def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
@@ -70,3 +75,16 @@ def test_a_lock_ends_with_its_process_though_its_workers_live_on(tmp_path):
         lock_folder(tmp_path / "run").close()
     finally:
         os.kill(worker, signal.SIGKILL)
+
+
+def test_what_cannot_be_written_is_known_before(tmp_path):
+    path = tmp_path / "new" / "file"
+    check_writable(path)
+    assert list(path.parent.iterdir()) == []
+    path.write_text("old")
+    check_writable(path)
+    assert path.read_text() == "old"
+    with pytest.raises(IsADirectoryError):
+        check_writable(path.parent)
+    with pytest.raises(NotADirectoryError):
+        check_writable(path / "below")
