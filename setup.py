@@ -57,9 +57,12 @@ setup(
         "full": ["mmcv>=2.0,<2.2"],
         "export": requirements("export"),
         "demo": requirements("demo"),
+        "heif": requirements("heif"),
         "reproduce": requirements("reproduce"),
         "tests": [
-            line for name in ("tests", "export", "demo", "reproduce") for line in requirements(name)
+            line
+            for name in ("tests", "export", "demo", "heif", "reproduce")
+            for line in requirements(name)
         ],
     },
     cmdclass={"build_py": BuildWithMim},
