@@ -1,12 +1,24 @@
 import json
 import os
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+from mmengine.config import Config
+from mmengine.runner import Runner
 from PIL import Image
 
-from spynco_mm.datasets import DataError, EpochSampler, FolderColorization, UCMercedColorization
+from spynco_mm.datasets import (
+    DataError,
+    EpochSampler,
+    FolderColorization,
+    UCMercedColorization,
+    folder,
+)
+
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 def save(path, value, size=(20, 16)):
@@ -185,6 +197,67 @@ def test_lazy_init_reads_nothing(tmp_path):
 def test_bad_arguments(kwargs, message):
     with pytest.raises(DataError, match=message):
         FolderColorization(**kwargs)
+
+
+def grey(place, count):
+    place.mkdir(exist_ok=True)
+    for i in range(count):
+        Image.new("L", (20, 16), 10 * i).convert("RGB").save(place / f"grey{i}.png")
+
+
+def test_there_must_be_colours_to_learn(flat):
+    grey(flat / "old", 4)
+    with pytest.raises(DataError, match="old: all 4 pictures to learn colours from are grey; put"):
+        FolderColorization(data_root=flat, color_dir="old")
+    with pytest.raises(DataError, match="all: all 10 pictures"):
+        for path in (flat / "all").iterdir():
+            Image.open(path).convert("L").save(path)
+        FolderColorization(data_root=flat, color_dir="all", gray_dir="old", cache_mb=0)
+    # To be coloured, and to be compared with, they may be grey.
+    assert len(FolderColorization(data_root=flat, color_dir="old", test_mode=True)) == 4
+    save(flat / "all" / "3.png", 3)
+    dataset = FolderColorization(data_root=flat, color_dir="all", gray_dir="old")
+    assert len(dataset) == 4
+
+
+def test_what_teaches_nothing_or_is_not_read_is_said(flat, monkeypatch):
+    said = []
+    monkeypatch.setattr(folder, "print_log", lambda text, *_: said.append(text))
+    grey(flat / "all", 2)
+    (flat / "all" / "notes.txt").touch()
+    FolderColorization(data_root=flat, color_dir="all")
+    assert said == [
+        f"1 file is no picture we read: {flat}/all/notes.txt.",
+        f"2 of 12 pictures to learn colours from are grey: {flat}/all/grey0.png, "
+        f"{flat}/all/grey1.png.",
+    ]
+
+
+def test_forty_pictures_show_progress(tmp_path):
+    """Four iterations an epoch, fewer than the interval of the log."""
+    for i in range(40):
+        save(tmp_path / "pictures" / f"{i}.png", 6 * i, size=(72, 72))
+    cfg = Config.fromfile(CONFIGS / "spynco_folder.py")
+    root = str(tmp_path / "pictures")
+    cfg.merge_from_dict(
+        {
+            "work_dir": str(tmp_path / "run"),
+            "experiment_name": "forty",
+            "model.generator.base_channels": 4,
+            "model.generator.num_blocks": 1,
+            "model.discriminator.channels": (4, 8, 8, 8),
+            "train_dataloader.dataset.data_root": root,
+            "train_dataloader.num_workers": 0,
+            "train_dataloader.persistent_workers": False,
+            "val_dataloader.dataset.data_root": root,
+            "test_dataloader.dataset.data_root": root,
+            "train_cfg.max_epochs": 1,
+        }
+    )
+    Runner.from_cfg(cfg).train()
+    (log,) = (tmp_path / "run").glob("*/*.log")
+    assert re.search(r"Epoch\(train\) \[1\]\[4/4\].* eta: \d:\d\d:\d\d ", log.read_text())
+    assert (tmp_path / "pictures" / "split_seed0_0.8.json").exists()
 
 
 # The random split

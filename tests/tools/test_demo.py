@@ -146,6 +146,13 @@ def test_a_dropped_picture_comes_out_in_colour(browser, page, temporary, tmp_pat
         "cat.G2.png",
         "cat.G3.png",
     ]
+    # Their names can be read whole: nothing is cut off.
+    names = browser.find_elements("css selector", "#download .stem")
+    assert [name.text for name in names] == ["cat.G1", "cat.G2", "cat.G3"]
+    assert all(
+        browser.execute_script("return arguments[0].scrollWidth <= arguments[0].clientWidth", name)
+        for name in names
+    )
     with urllib.request.urlopen(links[0].get_attribute("href")) as answer:
         result = np.asarray(Image.open(answer)).astype(float)
     weights = np.array([0.299, 0.587, 0.114])
@@ -170,7 +177,7 @@ def test_a_dropped_picture_comes_out_in_colour(browser, page, temporary, tmp_pat
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("text.png", "This is not a picture that can be read."),
+        ("text.png", "text.png: this is not a picture Pillow can read; remove it."),
         ("cut.png", "cut.png: the picture cannot be decoded"),
         ("large.png", "400×300 pixels are more than the 0.1 million that are taken here."),
         ("heavy.png", "exceeds the maximum allowed size"),

@@ -1,0 +1,79 @@
+"""What the page does with a file; tests/tools/test_demo.py sees it in a browser."""
+
+import socket
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+from spynco_mm.apis import Colorizer
+from spynco_mm.datasets.decoding import DataError
+
+demo = pytest.importorskip("spynco_mm.apis.demo")
+
+
+@pytest.fixture(scope="module")
+def colorizer(tiny_checkpoint):
+    return Colorizer(tiny_checkpoint, device="cpu", output="all", working_size=32)
+
+
+@pytest.fixture
+def drop(colorizer, tmp_path):
+    """What happens when a file is dropped."""
+    (tmp_path / "results").mkdir()
+    page = demo.build_demo(colorizer, tmp_path / "results", 100_000)
+    (function,) = [entry.fn for entry in page.fns.values() if entry.name == "colorize"]
+    return lambda path: function(str(path))
+
+
+def test_results_carry_the_names_of_picture_and_output(drop, tmp_path):
+    picture = Image.fromarray(data.camera()[:40, :60])
+    for name, results in {
+        "Käse, 2 of 3.jfif": [
+            "Käse, 2 of 3.G1.jfif",
+            "Käse, 2 of 3.G2.jfif",
+            "Käse, 2 of 3.G3.jfif",
+        ],
+        "old.v1.tga": ["old.v1.G1.png", "old.v1.G2.png", "old.v1.G3.png"],
+    }.items():
+        picture.save(tmp_path / name)
+        view, files = drop(tmp_path / name)
+        assert [file.rsplit("/", 1)[1] for file in files] == results
+        assert "The results are" not in view
+    translucent = np.dstack([data.camera()[:40, :60]] * 4)
+    Image.fromarray(translucent).save(tmp_path / "x.png")
+    (tmp_path / "x.png").rename(tmp_path / "x.jpe")
+    assert drop(tmp_path / "x.jpe")[1][0].endswith("x.G1.png")
+    picture.save(tmp_path / "pages.tif", save_all=True, append_images=[picture])
+    assert "<p>The results are the first of 2 pages.</p>" in drop(tmp_path / "pages.tif")[0]
+
+
+def test_every_failure_is_a_sentence(drop, colorizer, tmp_path, monkeypatch):
+    (tmp_path / "text.png").write_text("hello")
+    with pytest.raises(demo.gr.Error, match=r"^'text\.png: this is not a picture"):
+        drop(tmp_path / "text.png")
+    Image.fromarray(data.camera()).save(tmp_path / "large.png")
+    with pytest.raises(demo.gr.Error, match=r"512×512 pixels are more than the 0\.1 million"):
+        drop(tmp_path / "large.png")
+    Image.fromarray(data.camera()[:40, :60]).save(tmp_path / "a.png")
+    for error, sentence in (
+        (RuntimeError("out of memory"), r"a.png cannot be colorized here \(RuntimeError: out of"),
+        (DataError(f"{tmp_path}/a.png: it is odd; mend it."), "^'a.png: it is odd; mend it.'$"),
+    ):
+
+        def fail(pictures, error=error):
+            raise error
+
+        monkeypatch.setattr(colorizer, "colorize_pictures", fail)
+        with pytest.raises(demo.gr.Error, match=sentence):
+            drop(tmp_path / "a.png")
+
+
+def test_a_port_that_is_taken_advises_another(colorizer):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match=rf"127\.0\.0\.1, port {port}: .* another with --port"):
+            demo.launch_demo(colorizer, port=port)
