@@ -162,7 +162,9 @@ class FolderColorization(ColorizationDataset):
         """One entry per picture of domain A."""
         folder = self._folder(self.color_dir if self.gray_dir is None else self.gray_dir)
         paths = list_images(folder)
-        if others := list_files(folder)[1]:
+        # Not our own splits, and once for all the splits.
+        others = [path for path in list_files(folder)[1] if not path.match("split_*.json")]
+        if others and not self.test_mode:
             print_log(f"{unread(others)}.", "current", logging.WARNING)
         # Before the split, so that both sides number the classes alike.
         labels = self._number_classes(folder, paths) if self.class_folders else {}

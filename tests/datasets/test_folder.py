@@ -225,7 +225,9 @@ def test_what_teaches_nothing_or_is_not_read_is_said(flat, monkeypatch):
     monkeypatch.setattr(folder, "print_log", lambda text, *_: said.append(text))
     grey(flat / "all", 2)
     (flat / "all" / "notes.txt").touch()
-    FolderColorization(data_root=flat, color_dir="all")
+    (flat / "all" / "split_seed0_0.8.json").touch()
+    for test_mode in (False, True):
+        FolderColorization(data_root=flat, color_dir="all", test_mode=test_mode)
     assert said == [
         f"1 file is no picture we read: {flat}/all/notes.txt.",
         f"2 of 12 pictures to learn colours from are grey: {flat}/all/grey0.png, "
