@@ -128,8 +128,9 @@ def _integers(values: np.ndarray) -> np.ndarray:
         DataError: They are no 16-bit numbers.
     """
     least, most = int(values.min()), int(values.max())
-    if least < 0 or most > 0xFFFF:
-        kind = "signed" if least < 0 else f"{8 * values.itemsize}-bit"
+    narrow = values.dtype.kind == "i" and values.itemsize < 4
+    if narrow or least < 0 or most > 0xFFFF:
+        kind = "signed" if narrow or least < 0 else f"{8 * values.itemsize}-bit"
         raise DataError(
             f"its {kind} values run from {least} to {most}, which have no agreed brightness; save "
             "it with 8 or 16 bits."

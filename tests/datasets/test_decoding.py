@@ -94,6 +94,8 @@ def test_fax_and_shared_colours_go_through_libtiff(tmp_path):
     [
         (gray(255).astype("f4"), {}, "floating-point values have no agreed brightness"),
         (gray(255).astype("i2") - 9, {}, "signed values run from -9 to 246"),
+        (gray(255).astype("i2"), {}, "signed values run from 0 to 255"),
+        ((gray(255) // 2).astype("i1"), {}, "signed values run from 0 to 127"),
         (gray(255).astype("u4") << 24, {}, "32-bit values run from 0 to 4278190080"),
         (np.dstack([gray(65535)] * 3), dict(photometric="cielab"), r"kind of colours \(CIELAB\)"),
         (np.dstack([gray(255)] * 2), dict(photometric="minisblack", planarconfig="contig"), None),
@@ -108,6 +110,12 @@ def test_what_is_refused_says_why(tmp_path, array, options, reason):
     for read in (read_picture, read_image):
         with pytest.raises(DataError, match=rf"a\.tif: .*{reason}.*; save it"):
             read(tmp_path / "a.tif")
+
+
+def test_32_bit_integers_are_16_bits_as_pillow_stores_them(tmp_path):
+    path = tmp_path / "a.tif"
+    Image.fromarray(gray(65535).astype(np.int32)).save(path)
+    np.testing.assert_array_equal(read_picture(path).pixels, gray(65535))
 
 
 def test_strips_that_are_not_there(tmp_path):
