@@ -3,7 +3,6 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.grad import conv2d_input, conv2d_weight
 
 from .backend import compiled, differentiable_once, exported
 from .conv1x1 import DILATION, conv1x1
@@ -78,10 +77,14 @@ class _RectifiedConv(torch.autograd.Function):
         y, weight = ctx.saved_tensors
         # Under autocast the convolution was computed in the type that grad has.
         kernel, x = weight.to(grad.dtype)[..., None, None], _rectified(y, ctx.slope).to(grad.dtype)
-        how = dict(dilation=1 if x.is_cuda else DILATION)
-        grad_weight = conv2d_weight(x, kernel.shape, grad, **how)[..., 0, 0].to(weight.dtype)
-        grad_x = conv2d_input(x.shape, kernel, grad, **how).to(y.dtype)
-        return torch.ops.aten.leaky_relu_backward(grad_x, y, ctx.slope, False), grad_weight, None
+        dilation = 1 if x.is_cuda else DILATION
+        grad_y, grad_weight, _ = torch.ops.aten.convolution_backward(
+            grad, x, kernel, None, [1], [0], [dilation], False, [0], 1, [True, True, False]
+        )
+        del x  # These are the largest features: no more of them at once than it takes.
+        gate, grad_y = torch.ops.aten.leaky_relu_backward.grad_input, grad_y.to(y.dtype)
+        gate(grad_y, y, ctx.slope, False, grad_input=grad_y)
+        return grad_y, grad_weight[..., 0, 0].to(weight.dtype), None
 
 
 def values_at_once(weight: Tensor) -> int:
