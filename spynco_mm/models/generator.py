@@ -194,10 +194,15 @@ class SpyncoGenerator(GANModule):
         return max(COPIES * self.mapping.in_channels, self.mapping.values_per_pixel)
 
     def _final(self, x: Tensor) -> Tensor:
-        """G_1 of the features before the last upsampling, the features of full size in between."""
+        """G_1 of the features before the last upsampling, the features of full size in between.
+
+        Those are the largest of the network, so they are kept for the backward pass only once:
+        before their ReLU, as the norm needs them, which the mapping then applies.
+        """
+        slope = 1.0
         for up in self.decoder[-1:]:
-            x = up(x)
-        return torch.tanh(self.mapping(x, 0))
+            x, slope = up.before_act(x)
+        return torch.tanh(self.mapping(x, 0, slope=slope))
 
     def _check(self, x: Tensor) -> "tuple[int, int]":
         if not isinstance(x, Tensor):

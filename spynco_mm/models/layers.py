@@ -6,6 +6,7 @@ mean what the operation computes (another norm, another border), or where somebo
 its modules are called as they are.
 """
 
+import torch.nn.functional as F
 from mmcv.cnn import build_norm_layer
 from torch import Tensor, nn
 
@@ -163,17 +164,33 @@ class ConvBlock(nn.Module):
         """The convolution of N×C_in×H×W, and what belongs to it."""
         return self.conv(x)
 
+    @property
+    def _slope(self) -> float | None:
+        """Of the (leaky) ReLU, if it follows instance norm without affine and running statistics,
+        and nobody has hooks inside; else None.
+        """
+        norm, act = self.norm, self.act
+        plain = isinstance(norm, nn.InstanceNorm2d) and isinstance(act, (nn.ReLU, nn.LeakyReLU))
+        if not plain or norm.affine or norm.track_running_stats or self._hooks_inside:
+            return None
+        return act.negative_slope if isinstance(act, nn.LeakyReLU) else 0.0
+
     def finish(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """Norm, activation and sum, of what :meth:`convolve` gave, which may be overwritten."""
-        norm, act = self.norm, self.act
-        plain_norm = isinstance(norm, nn.InstanceNorm2d) and not (
-            norm.affine or norm.track_running_stats
-        )
-        if plain_norm and isinstance(act, (nn.ReLU, nn.LeakyReLU)) and not self._hooks_inside:
-            slope = act.negative_slope if isinstance(act, nn.LeakyReLU) else 0.0
-            return norm_relu(x, residual, norm.eps, slope, self.fast)
-        x = act(norm(x))
+        if (slope := self._slope) is not None:
+            return norm_relu(x, residual, self.norm.eps, slope, self.fast)
+        x = self.act(self.norm(x))
         return x if residual is None else residual + x
+
+    def before_act(self, x: Tensor) -> tuple[Tensor, float]:
+        """The block but for its (leaky) ReLU, whose slope is left to what comes next.
+
+        What comes next then needs to keep only what the norm keeps as well. The slope is 1 where
+        the activation is no (leaky) ReLU, or has to be called, and so is already done.
+        """
+        if (slope := self._slope) is None or _have_hooks(self):
+            return self(x), 1.0
+        return norm_relu(self.convolve(x), None, self.norm.eps, 1.0, self.fast), slope
 
     def forward(self, x: Tensor) -> Tensor:
         return self.finish(self.convolve(x))
@@ -232,8 +249,15 @@ class MappingConv(Conv2d):  # "Conv" in its name, by which mmagic finds what to 
         """Values that the operation holds at once for each pixel of G_1."""
         return values_at_once(self.weight)
 
-    def forward(self, x: Tensor, times: int) -> Tensor:
-        """Features of 1/2^times the output's size to one image, before the tanh (Eq. 2)."""
+    def forward(self, x: Tensor, times: int, slope: float = 1.0) -> Tensor:
+        """Features of 1/2^times the output's size to one image, before the tanh (Eq. 2).
+
+        Args:
+            x: N×C_in×h×w.
+            times: How often the size is doubled.
+            slope: Of a leaky ReLU that x goes through first; 1 for none.
+        """
         if self.mode == "nearest" and self.padding_mode == "zeros":
-            return mapping(x, self.weight, self.bias, times, self.fast)
+            return mapping(x, self.weight, self.bias, times, slope, self.fast)
+        x = x if slope == 1 else F.leaky_relu(x, slope)
         return super().forward(upsample(x, self.mode, times))

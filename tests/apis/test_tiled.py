@@ -60,8 +60,9 @@ def test_the_result_is_that_of_the_whole_network(kwargs, size):
         pyramid = network(image.expand(-1, 3, -1, -1), num_outputs=network.num_outputs)
     results = tiled(network, image, range(1, len(pyramid) + 1))
     for i, want in enumerate(pyramid, start=1):
-        # A twentieth of an 8-bit level. The whole network rounds as Winograd does.
-        torch.testing.assert_close(results[i], want, rtol=0, atol=4e-4)
+        # A tenth of an 8-bit level. The whole network rounds as Winograd does, and with one thread
+        # otherwise than with two.
+        torch.testing.assert_close(results[i], want, rtol=0, atol=8e-4)
 
 
 def test_tiles_by_themselves_would_differ():

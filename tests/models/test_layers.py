@@ -1,5 +1,7 @@
 """The layers: what they compute, which operation they hand it to, and what hooks see of it."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -218,6 +220,22 @@ def test_hooks_that_look_at_features(monkeypatch):
     assert len(seen[0]) == len(seen[1])
     for a, b in zip(*seen):
         torch.testing.assert_close(a, b, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_hooks_on_blocks(fast):
+    """Every block is called, also the last one, whose ReLU the mapping applies else."""
+    network = SpyncoGenerator(base_channels=2, num_blocks=1, fast=fast).double()
+    blocks, seen = [m for m in network.modules() if isinstance(m, ConvBlock)], []
+    for block in blocks:
+        block.register_forward_hook(lambda module, args, out: seen.append(module))
+    plain = copy.deepcopy(network)
+    for block in plain.modules():
+        block._forward_hooks.clear()
+    x = features(size=(24, 28))
+    for a, b in zip(network(x), plain(x)):
+        torch.testing.assert_close(a, b, atol=1e-10, rtol=0)
+    assert seen == blocks
 
 
 # ------------------------------------------------------------------ biases before instance norm

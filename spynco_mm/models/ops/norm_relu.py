@@ -31,16 +31,18 @@ def norm_relu(
     the means being over a channel of a sample.
 
     Args:
-        x: N×C×H×W. The result of the fast form takes its place in memory.
+        x: N×C×H×W. The result of the fast form may take its place in memory.
         residual: N×C×H×W, or None.
         eps: Of the norm.
-        slope: Of the leaky ReLU; 0 for a ReLU.
+        slope: Of the leaky ReLU; 0 for a ReLU, 1 for none. Without any, and without residual, the
+            result is y itself and is kept only once.
         fast: Whether to use the fast form.
     """
     if fast and not compiled() and not exported():
         return _NormReLU.apply(x, residual, eps, slope)
     y = F.instance_norm(x, eps=eps)
-    y = F.leaky_relu(y, slope, inplace=True) if slope else F.relu(y, inplace=True)
+    if slope != 1:
+        y = F.leaky_relu(y, slope, inplace=True) if slope else F.relu(y, inplace=True)
     return y if residual is None else residual + y
 
 
@@ -65,7 +67,7 @@ class _NormReLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, residual: Tensor | None, eps: float, slope: float) -> Tensor:
         ctx.has_residual, ctx.slope = residual is not None, slope
-        ctx.mark_dirty(x)
+        plain = slope == 1 and residual is None
         wide = torch.promote_types(x.dtype, torch.float32)  # for statistics of half precision
         y, inverse = torch.empty_like(x), x.new_empty(*x.shape[:2], 1, 1, dtype=wide)
         features = [x, y, inverse] if residual is None else [x, y, inverse, residual]
@@ -78,10 +80,14 @@ class _NormReLU(torch.autograd.Function):
                 variance = centered.square().mean((2, 3), keepdim=True)
                 torch.rsqrt(variance + eps, out=inverse_)
                 torch.mul(centered, inverse_, out=y_)
-            torch.ops.aten.leaky_relu(y_, slope, out=x_)
+            if not plain:
+                torch.ops.aten.leaky_relu(y_, slope, out=x_)
             if residual_:
                 x_ += residual_[0]
         ctx.save_for_backward(y, inverse)
+        if plain:
+            return y
+        ctx.mark_dirty(x)
         return x
 
     @staticmethod
@@ -100,7 +106,7 @@ class _NormReLU(torch.autograd.Function):
 
 def _grad_block(y: Tensor, grad: Tensor, inverse: Tensor, slope: float) -> Tensor:
     """The gradient of a block of the input."""
-    gated = torch.ops.aten.leaky_relu_backward(grad, y, slope, False)
+    gated = grad if slope == 1 else torch.ops.aten.leaky_relu_backward(grad, y, slope, False)
     if _by_batch_norm(y):
         # Of an input y of mean 0 and deviation 1, with the inverse deviation as weight.
         weight = inverse.flatten()
@@ -110,6 +116,6 @@ def _grad_block(y: Tensor, grad: Tensor, inverse: Tensor, slope: float) -> Tenso
         )[0]
     gated = gated.to(inverse.dtype)
     correlation = (gated * y).mean((2, 3), keepdim=True)
-    gated -= gated.mean((2, 3), keepdim=True)
+    gated = gated - gated.mean((2, 3), keepdim=True)
     gated.addcmul_(y.to(inverse.dtype), correlation, value=-1)
     return gated.mul_(inverse).to(y.dtype)

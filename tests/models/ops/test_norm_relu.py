@@ -9,7 +9,7 @@ from spynco_mm.models.ops import norm_relu
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 # Values that go at a time: of one sample, and of all of them.
 @pytest.mark.parametrize("block", [1, 10**6])
-@pytest.mark.parametrize("slope", [0.0, 0.2])
+@pytest.mark.parametrize("slope", [0.0, 0.2, 1.0])
 @pytest.mark.parametrize("residual", [False, True])
 def test_both_forms(monkeypatch, memory_format, block, slope, residual):
     monkeypatch.setattr(norm_relu, "BLOCK", block)
