@@ -4,11 +4,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from pycirclize import Circos
 
 
 def top_quarter(matrix: np.ndarray) -> np.ndarray:
@@ -42,6 +40,10 @@ def chord_diagram(matrix: np.ndarray, labels: Sequence[str]) -> Figure:
     Raises:
         ValueError: There are fewer than two domains, or labels and matrix do not fit.
     """
+    # Here, since every process of a training imports this file, too.
+    import pandas as pd
+    from pycirclize import Circos
+
     matrix = np.asarray(matrix, dtype=float)
     n = len(labels)
     if n < 2 or matrix.shape != (n, n):
