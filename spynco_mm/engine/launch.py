@@ -102,11 +102,16 @@ def _check_kind(cfg: Config, key: str, value: Any) -> None:
     kinds = {bool: "a bool", (int, float): "a number", str: "a text", (list, tuple): "a list"}
     ours = next((kind for kind in kinds if isinstance(before, kind)), None)
     theirs = next((kind for kind in kinds if isinstance(value, kind)), None)
+    if isinstance(before, dict) and ("." not in key or "type" in before) and theirs:
+        raise ValueError(
+            f"--cfg-options: {key} holds settings, {', '.join(map(str, before))}; name one of them."
+        )
     # A list may stand where one value does, as for a size.
     if theirs not in (None, ours, (list, tuple)) and ours is not None:
+        now = "" if ours == (list, tuple) else f" ({before!r})"
         raise ValueError(
-            f"--cfg-options: {key} is {kinds[ours]} ({before!r}), so it cannot be {value!r}, which "
-            f"is {kinds[theirs]}."
+            f"--cfg-options: {key} is {kinds[ours]}{now}, so it cannot be {value!r}, which is "
+            f"{kinds[theirs]}."
         )
 
 

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import traceback
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch.distributed
@@ -163,7 +163,8 @@ def one_sentence_errors(goes_on: str = ""):
         sentence = f"Interrupted{goes_on}." if stopped else _sentence(error, goes_on)
         if sentence is None or (os.environ.get("SPYNCO_TRACEBACK") == "1" and not stopped):
             raise
-        sys.stdout.flush()
+        with suppress(OSError):  # It may be a file on the same full disk.
+            sys.stdout.flush()
         status = 130 if stopped else 1
         if not int(os.environ.get("RANK", 0)):
             print(f"\n{sentence}", file=sys.stderr)

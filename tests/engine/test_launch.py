@@ -47,7 +47,9 @@ def test_how_long_processes_wait_for_each_other(monkeypatch):
         ("train_dataloader.batch_size", True, "it cannot be True, which is a bool."),
         ("train_dataloader.sampler.shuffle", "yes", "shuffle is a bool (True), so it cannot be"),
         ("custom_hooks.0.type", 3, "custom_hooks.0.type is a text ('LossHook'), so it cannot be 3"),
-        ("model.discriminator.channels", 8, "which is a number."),
+        ("model.discriminator.channels", 8, "channels is a list, so it cannot be 8, which is a nu"),
+        ("train_cfg", 3, "train_cfg holds settings, type, max_epochs, val_interval; name one"),
+        ("model.generator", "SpyncoGenerator", "model.generator holds settings, type, "),
     ],
 )
 def test_a_value_of_another_kind(key, value, sentence):
