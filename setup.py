@@ -14,10 +14,9 @@ def requirements(name: str) -> list:
     return [line for line in (line.split("#")[0].strip() for line in lines) if line]
 
 
-def version() -> str:
-    scope = {}
-    exec((ROOT / "spynco_mm" / "version.py").read_text(), scope)
-    return scope["__version__"]
+ABOUT = {}
+exec((ROOT / "spynco_mm" / "version.py").read_text(), ABOUT)
+FAMILY = {name: name + bounds for group in ABOUT["SUPPORTED"] for name, bounds in group.items()}
 
 
 class BuildWithMim(build_py):
@@ -42,19 +41,24 @@ class BuildWithMim(build_py):
 
 setup(
     name="spynco_mm",
-    version=version(),
+    version=ABOUT["__version__"],
     description="SpyncoGan, unsupervised colorization with Handcrafted Translation and Output "
     "Spatial Pyramids, for OpenMMLab's mmagic",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache License 2.0",
+    author="spynco_mm maintainers",
+    url="https://doi.org/10.1145/3347317.3357243",  # of the paper
     packages=find_packages(include=["spynco_mm", "spynco_mm.*"]),
     python_requires=">=3.10,<3.13",
-    install_requires=requirements("runtime"),
+    install_requires=[
+        *(FAMILY[name] for name in ("torch", "mmengine", "mmagic")),
+        *requirements("runtime"),
+    ],
     extras_require={
-        # One of the two is needed; mmcv has compiled operators, which nothing here calls.
-        "lite": ["mmcv-lite>=2.0,<2.2"],
-        "full": ["mmcv>=2.0,<2.2"],
+        # One of the two is needed.
+        "lite": [FAMILY["mmcv-lite"]],
+        "full": [FAMILY["mmcv"]],
         "export": requirements("export"),
         "demo": requirements("demo"),
         "heif": requirements("heif"),

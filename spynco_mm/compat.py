@@ -27,14 +27,7 @@ from packaging.specifiers import SpecifierSet
 from torch import nn
 
 from . import compat_hooks
-
-#: What this release works with; one package of each group must be there.
-SUPPORTED = (
-    {"torch": ">=2.6"},
-    {"mmengine": ">=0.10.4,<1"},
-    {"mmcv": ">=2.0,<2.2", "mmcv-lite": ">=2.0,<2.2"},
-    {"mmagic": ">=1.2,<1.3"},
-)
+from .version import SUPPORTED
 
 
 def check_versions() -> None:

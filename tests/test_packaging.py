@@ -12,10 +12,15 @@ from mmengine.config import Config
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from spynco_mm.compat import SUPPORTED
+from spynco_mm.version import SUPPORTED, __version__
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ("configs", "tools")
+
+
+def requirement_lines(name):
+    lines = (ROOT / "requirements" / f"{name}.txt").read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def files(folder):
@@ -71,18 +76,23 @@ def test_wheel(tree, tmp_path):
     top = {path.name for path in (tmp_path / "installed").iterdir()}
     assert top == {"spynco_mm", Path(metadata).parts[0]}
 
-    version = {}
-    exec((ROOT / "spynco_mm" / "version.py").read_text(), version)
     lines = about.splitlines()
-    assert f"Version: {version['__version__']}" in lines
+    assert f"Version: {__version__}" in lines
+    assert "Author: spynco_mm maintainers" in lines
     python = next(line.split(": ")[1] for line in lines if line.startswith("Requires-Python"))
     assert SpecifierSet(python) == SpecifierSet(">=3.10,<3.13")
     required = [
         Requirement(line.split(": ")[1]) for line in lines if line.startswith("Requires-Dist")
     ]
     extras = ("", "lite", "full", "export", "demo", "reproduce", "tests")
+    specifiers = {r.name: r.specifier for r in required}
+    for group in SUPPORTED:
+        for name, bounds in group.items():
+            assert specifiers[name] == SpecifierSet(bounds)
     wanted = {
         "torch": extras,  # of every installation
+        "mmengine": extras,
+        "mmagic": extras,
         "mmcv-lite": ["lite"],
         "mmcv": ["full"],
         "onnx": ["export", "tests"],
@@ -138,21 +148,32 @@ def test_model_index_lists_every_config():
         assert Config.fromfile(ROOT / config, import_custom_modules=False).model.type
 
 
-def test_requirements_and_setup_agree_on_what_is_supported():
-    """compat stops at import what setup.py would not have installed."""
-    lines = (ROOT / "requirements" / "runtime.txt").read_text().splitlines()
-    lines = [line for line in lines if line and not line.startswith("#")]
+def test_constraints_fit_the_requirements():
+    lines = [line for f in ("runtime", "tests", "export") for line in requirement_lines(f)]
+    lines += [name + bounds for group in SUPPORTED for name, bounds in group.items()]
     required = {r.name: r.specifier for r in map(Requirement, lines)}
-    for group in SUPPORTED:
-        if len(group) == 1:
-            ((name, versions),) = group.items()
-            assert required[name] == Requirement(name + versions).specifier
-    setup = (ROOT / "setup.py").read_text()
-    for name in ("mmcv", "mmcv-lite"):
-        assert f'"{name}{SUPPORTED[2][name]}"' in setup
-    pinned = (ROOT / "requirements" / "constraints.txt").read_text().splitlines()
-    pins = [Requirement(line) for line in pinned if line and not line.startswith("#")]
-    for pin in pins:
-        exact = [s.version for s in pin.specifier if s.operator == "=="]
-        if exact and pin.name in required:
-            assert required[pin.name].contains(exact[0]), f"constraints.txt pins {pin}"
+    pins = {r.name: r.specifier for r in map(Requirement, requirement_lines("constraints"))}
+    assert {name for group in SUPPORTED for name in group} <= set(pins)
+    for name, pin in pins.items():
+        exact = [s.version for s in pin if s.operator == "=="]
+        if exact and name in required:
+            assert required[name].contains(exact[0]), f"constraints.txt pins {name}{pin}"
+
+
+def test_the_environment_check_knows_the_family(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    import check_env
+
+    real = check_env.metadata.version
+    monkeypatch.setattr(
+        check_env.metadata, "version", lambda name: "1.9" if name.startswith("mmcv") else real(name)
+    )
+    (problem,) = check_env.problems(["runtime"])
+    assert problem == (
+        "mmcv>=2.0,<2.2 or mmcv-lite>=2.0,<2.2: mmcv 1.9 is installed, mmcv-lite 1.9 is installed"
+    )
+
+
+def test_the_citation_is_of_this_release():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert str(citation["version"]) == __version__

@@ -1,4 +1,4 @@
-"""Say whether the running interpreter has the packages that requirements/ asks for.
+"""Say whether the running interpreter has mmagic's family and what requirements/ asks for.
 
     python tools/check_env.py [NAME ...]     NAME: a file of requirements/, default: runtime
 
@@ -14,8 +14,7 @@ try:
 except ImportError:  # before anything is installed
     from pip._vendor.packaging.requirements import Requirement
 
-# Either build of mmcv will do, which a requirements file cannot say.
-MMCV = ("mmcv>=2.0,<2.2", "mmcv-lite>=2.0,<2.2")
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def problem(*options: str) -> str:
@@ -33,11 +32,14 @@ def problem(*options: str) -> str:
 
 
 def problems(names: list) -> list:
-    """One line for each requirement of these files that is not met."""
-    folder = Path(__file__).resolve().parents[1] / "requirements"
-    lines = [line for name in names for line in (folder / f"{name}.txt").read_text().split("\n")]
-    lines = [(line.split("#")[0].strip(),) for line in lines]
-    checks = [problem(*options) for options in [MMCV, *lines] if options[0]]
+    """One line for each requirement of the package and of these files that is not met."""
+    about = {}  # Without importing the package, which imports mmagic.
+    exec((ROOT / "spynco_mm" / "version.py").read_text(), about)
+    wanted = [[n + bounds for n, bounds in group.items()] for group in about["SUPPORTED"]]
+    for name in names:
+        lines = (ROOT / "requirements" / f"{name}.txt").read_text().splitlines()
+        wanted += [[line] for line in (line.split("#")[0].strip() for line in lines) if line]
+    checks = [problem(*options) for options in wanted]
     return [check for check in checks if check]
 
 

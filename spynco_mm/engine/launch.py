@@ -17,11 +17,22 @@ from ..utils.checkpoint import read_checkpoint
 from ..utils.files import lock_folder
 from .run_folder import resume_point
 
-#: What a run reads of a config, beside the arguments of ``Runner``. All else in our configs has a
-#: name only to be used inside of them.
+#: What a run reads of a config, beside the arguments of ``Runner``. Other names of our configs,
+#: such as ``alpha``, are read by configs only, which build their settings of them.
 READ = {
     *("model_wrapper_cfg", "find_unused_parameters", "sync_bn", "compile", "test_pipeline"),
     *("activation_checkpointing", "efficient_conv_bn_eval"),
+}
+
+#: What is read of settings that mmengine takes apart by name, so that it does not notice others;
+#: of ``dist_cfg`` a single process reads nothing, nor would a misspelt name stop it.
+READ_INSIDE = {
+    "env_cfg": {"cudnn_benchmark", "mp_cfg", "dist_cfg", "resource_limit"},
+    "env_cfg.dist_cfg": {
+        *("init_backend", "port"),
+        *inspect.signature(torch.distributed.init_process_group).parameters,
+    },
+    "auto_scale_lr": {"enable", "base_batch_size"},
 }
 
 #: Where launchers say which process this is.
@@ -55,6 +66,7 @@ def load_config(
     except SyntaxError as error:
         raise ValueError(f"{path}, or a config that it inherits, is no Python: {error}.") from error
     _override(cfg, cfg_options or {})
+    _check_inside(cfg)
     cfg.launcher = launcher
     name = osp.splitext(osp.basename(path))[0]
     cfg.work_dir = work_dir or cfg.get("work_dir") or osp.join("work_dirs", name)
@@ -70,8 +82,9 @@ def load_config(
 def _override(cfg: Config, options: dict) -> None:
     """``--cfg-options``, where a key that nothing reads is an error.
 
-    Below the first level, what receives the setting refuses an unknown one by itself. On the first,
-    a misspelt name, or one that a config has used already to build its settings, changes nothing.
+    On the first level, a misspelt name, or one that a config has used already to build its
+    settings, changes nothing. Below, what gets the setting refuses one that it does not know, or
+    :func:`_check_inside` does.
     """
     read = (READ | set(inspect.signature(Runner).parameters)) - {"cfg", "launcher"}
     for key in options:
@@ -89,6 +102,19 @@ def _override(cfg: Config, options: dict) -> None:
         cfg.merge_from_dict(options)
     except (KeyError, TypeError, AssertionError) as error:
         raise ValueError(f"--cfg-options {' '.join(options)}: {error.args[0]}") from error
+
+
+def _check_inside(cfg: Config) -> None:
+    """Refuse settings, of a config or of ``--cfg-options``, that mmengine would not notice."""
+    for name, known in READ_INSIDE.items():
+        settings = cfg
+        for part in name.split("."):
+            settings = settings.get(part) or {}
+        if unknown := sorted(set(settings) - known):
+            raise ValueError(
+                f"The config: no run reads '{name}.{unknown[0]}'; settings of {name} are "
+                f"{', '.join(sorted(known))}."
+            )
 
 
 def _check_kind(cfg: Config, key: str, value: Any) -> None:

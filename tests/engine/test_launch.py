@@ -87,6 +87,28 @@ def test_options_that_nothing_reads(tmp_path, key, sentence):
         launch.load_config(DEMO, str(tmp_path), {key: 1})
 
 
+@pytest.mark.parametrize(
+    "key, known",
+    [
+        ("env_cfg.misspelt", "env_cfg are cudnn_benchmark, dist_cfg, mp_cfg, resource_limit."),
+        ("env_cfg.dist_cfg.time_out", "settings of env_cfg.dist_cfg are .*, timeout,"),
+        ("auto_scale_lr.base_batchsize", "auto_scale_lr are base_batch_size, enable."),
+    ],
+)
+def test_settings_that_mmengine_would_not_notice(tmp_path, key, known):
+    sentence = f"no run reads '{key}'; .*{known}"
+    with pytest.raises(ValueError, match=sentence):
+        launch.load_config(DEMO, str(tmp_path), {key: 1})
+    config = tmp_path / "own.py"  # of a config as well
+    outer, *inner = key.split(".")
+    settings = 1
+    for name in reversed(inner):
+        settings = {name: settings}
+    config.write_text(f"_base_ = [{DEMO!r}]\n{outer} = {settings}\n")
+    with pytest.raises(ValueError, match=sentence):
+        launch.load_config(str(config))
+
+
 def test_broken_configs(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"There is no config 'none.py'"):
         launch.load_config("none.py")
