@@ -153,10 +153,14 @@ def _without_gpu(cfg: Config) -> None:
             f"Launching with '{cfg.launcher}' needs GPUs, and this machine has none; use "
             "tools/dist_train.sh, which runs on CPU as well."
         )
-    cfg.env_cfg.dist_cfg.backend = "gloo"
+    dist_cfg = cfg.setdefault("env_cfg", {}).setdefault("dist_cfg", {})
+    dist_cfg["backend"] = "gloo"
+    if not cfg.get("model_wrapper_cfg"):  # what mmengine takes without one
+        unused = cfg.get("find_unused_parameters", False)
+        cfg.model_wrapper_cfg = dict(broadcast_buffers=False, find_unused_parameters=unused)
     cfg.model_wrapper_cfg.device_ids = None
     if not torch.distributed.is_initialized():
-        seconds = cfg.env_cfg.dist_cfg.get("timeout")
+        seconds = dist_cfg.get("timeout")
         timeout = seconds and datetime.timedelta(seconds=seconds)
         torch.distributed.init_process_group(backend="gloo", timeout=timeout)
 
@@ -241,8 +245,12 @@ def lock_work_dir(cfg: Config) -> IO | None:
     Raises:
         ValueError: Another run has it.
     """
-    rank = os.environ.get(RANKS.get(cfg.launcher, ""), 0)
-    return None if int(rank) else lock_folder(cfg.work_dir)
+    return lock_folder(cfg.work_dir) if _is_first(cfg) else None
+
+
+def _is_first(cfg: Config) -> bool:
+    """Whether this is the first of the processes that a launcher started, or the only one."""
+    return int(os.environ.get(RANKS.get(cfg.get("launcher"), ""), 0)) == 0
 
 
 def resume_from(cfg: Config, checkpoint: str) -> None:
@@ -255,10 +263,16 @@ def resume_from(cfg: Config, checkpoint: str) -> None:
     """
     if checkpoint == "auto":
         checkpoint, others = resume_point(cfg.work_dir)
+        sentences = []
         if others:
-            print(f"Left out, since another run in {cfg.work_dir} wrote it: {', '.join(others)}.")
+            sentences.append(
+                f"Left out, since another run in {cfg.work_dir} wrote it: {', '.join(others)}."
+            )
         if checkpoint is None:
-            print(f"No checkpoint in {cfg.work_dir} yet: starting from the beginning.")
+            sentences.append(f"No checkpoint in {cfg.work_dir} yet: starting from the beginning.")
+        if sentences and _is_first(cfg):
+            print("\n".join(sentences), flush=True)
+        if checkpoint is None:
             return
     check_checkpoint(checkpoint)
     cfg.resume = True
