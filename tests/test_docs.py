@@ -43,21 +43,20 @@ def test_every_public_function_is_on_the_api_page():
     assert sorted(name for name, _ in rows) == sorted(apis.__all__)
 
 
+def parameters(component) -> set:
+    """Those of a function or class, and of the bases that its ``**kwargs`` go to."""
+    bases = getattr(component, "__mro__", ())[1:]
+    parts = [component, *(base for base in bases if base.__module__.startswith("spynco_mm."))]
+    return {name for part in parts for name in inspect.signature(part).parameters}
+
+
 def test_the_arguments_on_the_api_page_exist():
     configs, python = api_rows()
     for name, cell in [*configs, *python]:
-        if cell.strip().startswith("those of"):
-            continue
-        cell = re.sub(r"\(.*?\)|and those of .*", "", cell)
-        candidates = [c for n, c in REGISTERED if n == name] or [getattr(apis, name)]
-        known = {p for c in candidates for p in inspect.signature(c).parameters}
-        known |= {p for c in candidates for b in _bases(c) for p in inspect.signature(b).parameters}
-        assert set(re.findall(r"`(\w+)`", cell)) <= known, name
-
-
-def _bases(component) -> list:
-    """Where ``**kwargs`` go."""
-    return [base for base in getattr(component, "__mro__", ())[1:] if "spynco" in base.__module__]
+        cell = re.sub(r"\(.*?\)|(and )?those of .*", "", cell)  # remarks, and other components
+        if named := set(re.findall(r"`(\w+)`", cell)):
+            parts = [part for key, part in REGISTERED if key == name] or [getattr(apis, name)]
+            assert named <= set().union(*map(parameters, parts)), name
 
 
 def anchors(page: Path) -> set:
