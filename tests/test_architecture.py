@@ -15,7 +15,7 @@ MODULES = {".".join(parts).removesuffix(".__init__"): path for path, parts in FI
 FOUNDATION = {"utils", "compat", "version"}
 BELOW = {
     "version": set(),
-    "compat": {"compat_hooks"},
+    "compat": {"compat_hooks", "version"},
     "compat_hooks": set(),
     "utils": {"compat", "version"},
     "models": FOUNDATION,

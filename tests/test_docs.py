@@ -1,0 +1,104 @@
+"""What the documentation names is there, and what is there is named."""
+
+import inspect
+import re
+from pathlib import Path
+
+import mmagic.registry
+import mmengine.registry
+import pytest
+from mmengine.registry import Registry
+
+import spynco_mm  # noqa: F401
+from spynco_mm import apis
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+PAGES += sorted((ROOT / "docs").glob("*.md"))
+
+REGISTRIES = [*vars(mmagic.registry).values(), *vars(mmengine.registry).values()]
+REGISTERED = [
+    (name, component)
+    for registry in {id(r): r for r in REGISTRIES if isinstance(r, Registry)}.values()
+    for name, component in registry.module_dict.items()
+    if component.__module__.startswith("spynco_mm.")
+]
+
+
+def api_rows() -> "tuple[list, list]":
+    """The rows of the tables on the API page, of the part for configs and of that for Python."""
+    text = (ROOT / "docs" / "api.md").read_text()
+    config, python = text.split("## In Python")
+    cells = [re.findall(r"^\| `(\w+)` \|.*\|(.*)\|$", part, re.M) for part in (config, python)]
+    return cells[0], cells[1]
+
+
+def test_every_registered_component_is_on_the_api_page():
+    rows, _ = api_rows()
+    assert sorted(name for name, _ in rows) == sorted(name for name, _ in REGISTERED)
+
+
+def test_every_public_function_is_on_the_api_page():
+    _, rows = api_rows()
+    assert sorted(name for name, _ in rows) == sorted(apis.__all__)
+
+
+def parameters(component) -> set:
+    """Those of a function or class, and of the bases that its ``**kwargs`` go to."""
+    bases = getattr(component, "__mro__", ())[1:]
+    parts = [component, *(base for base in bases if base.__module__.startswith("spynco_mm."))]
+    return {name for part in parts for name in inspect.signature(part).parameters}
+
+
+def test_the_arguments_on_the_api_page_exist():
+    configs, python = api_rows()
+    for name, cell in [*configs, *python]:
+        cell = re.sub(r"\(.*?\)|(and )?those of .*", "", cell)  # remarks, and other components
+        if named := set(re.findall(r"`(\w+)`", cell)):
+            parts = [part for key, part in REGISTERED if key == name] or [getattr(apis, name)]
+            assert named <= set().union(*map(parameters, parts)), name
+
+
+def anchors(page: Path) -> set:
+    """The anchors of a page's headings, as GitHub makes them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+    headings = re.findall(r"^#+ (.*)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{page.name}: {link}"
+        assert not anchor or anchor in anchors(target), f"{page.name}: {link}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_are_named_exist(page):
+    named = re.findall(
+        r"(?<![\w./-])(?:tools|configs|tests|docs|spynco_mm|requirements)/[\w./*-]*",
+        page.read_text(),
+    )
+    for name in named:
+        name = name.rstrip(".")
+        assert list(ROOT.glob(name)) if "*" in name else (ROOT / name).exists(), name
+
+
+def test_options_of_tools_exist():
+    """Of every tool's command in the documentation."""
+    for page in PAGES:
+        for block in re.findall(r"^```bash\n(.*?)^```", page.read_text(), re.M | re.S):
+            for line in block.replace("\\\n", " ").splitlines():
+                command = re.search(r"python (tools/\w+\.py)(.*)", line.split("  #")[0])
+                if not command:
+                    continue
+                source = (ROOT / command[1]).read_text()
+                source += (ROOT / "spynco_mm/utils/console.py").read_text()
+                source += (ROOT / "spynco_mm/engine/launch.py").read_text()
+                for option in re.findall(r"(?<= )--[a-z-]+", command[2]):
+                    assert f'"{option}"' in source, f"{page.name}: {line}"
