@@ -115,6 +115,8 @@ class HistoryHook(Hook):
         for metric in metrics_of(runner.val_loop):
             if getattr(metric, "photographs", None):
                 line["photographs"] = metric.photographs
-        before = [e for e in read_history(runner.work_dir) if e["iter"] < runner.iter]
+        # With another batch than before the resume, the same epochs are other iterations.
+        count = "epoch" if isinstance(runner._train_loop, EpochBasedTrainLoop) else "iter"
+        before = [e for e in read_history(runner.work_dir) if e[count] < line[count]]
         text = "".join(json.dumps(entry) + "\n" for entry in [*before, line])
         write_atomically(Path(runner.work_dir, FILE), text.encode())

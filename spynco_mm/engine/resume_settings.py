@@ -21,12 +21,15 @@ COUNTERS |= {"cooldown_counter", "verbose"}
 
 
 def settings_of(runner: Runner) -> dict:
-    """What the rates of a run depend on, for the ``meta`` of its checkpoints."""
+    """What the rates and steps of a run depend on, for the ``meta`` of its checkpoints."""
+    wrapper = runner.optim_wrapper
+    wrappers = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
     return dict(
         processes=get_world_size(),
         batch_size=runner.train_dataloader.batch_size,
         iterations_per_epoch=len(runner.train_dataloader),
         max_epochs=runner.max_epochs,
+        accumulative_counts=[getattr(w, "_accumulative_counts", 1) for w in wrappers],
     )
 
 
@@ -99,8 +102,9 @@ def adapt(runner: Runner, checkpoint: dict) -> list[str]:
         A sentence for each difference.
 
     Raises:
-        ValueError: Going on is not well defined: another kind of optimizer, a schedule that follows
-            the evaluations together with other rates, or no rate left above 0.
+        ValueError: Going on is not well defined: another kind of optimizer, gradients between two
+            steps, a schedule that follows the evaluations together with other rates, or no rate
+            left above 0.
     """
     meta = checkpoint["meta"]
     epoch = meta["epoch"]
@@ -112,6 +116,7 @@ def adapt(runner: Runner, checkpoint: dict) -> list[str]:
         for name in ours
         if name in theirs and theirs[name] != ours[name]
     ]
+    _check_accumulation(checkpoint, theirs, ours)
     types = _optimizer_types(runner.cfg.get("optim_wrapper", {}))
     for name, kind in _optimizer_types(_config_of(checkpoint).get("optim_wrapper", {})).items():
         if types.get(name, kind) != kind:
@@ -161,6 +166,20 @@ def adapt(runner: Runner, checkpoint: dict) -> list[str]:
             _follow_schedule(runner, checkpoint, epoch, ours["iterations_per_epoch"])
     _check_rates(runner, checkpoint, epoch)
     return differences
+
+
+def _check_accumulation(checkpoint: dict, theirs: dict, ours: dict) -> None:
+    """Refuse to go on between two steps of an optimizer, unless it is with the same gradients."""
+    counts, meta = ours["accumulative_counts"], checkpoint["meta"]
+    iteration = meta["epoch"] * ours["iterations_per_epoch"]
+    has_gradients = "gradients" in checkpoint
+    same = iteration == meta["iter"] and counts == theirs.get("accumulative_counts", counts)
+    if (has_gradients or any(iteration % n for n in counts)) and not (has_gradients and same):
+        raise ValueError(
+            f"Epoch {meta['epoch']} ends between two steps of an optimizer, since it accumulates "
+            "gradients, and the checkpoint has not those that this config would; keep its batch, "
+            "processes and accumulative_counts, or resume from an epoch that ends with a step."
+        )
 
 
 def _follow_schedule(runner: Runner, checkpoint: dict, epochs: int, iterations: int) -> None:

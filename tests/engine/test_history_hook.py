@@ -5,6 +5,8 @@ from types import SimpleNamespace
 import pytest
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MessageHub
+from mmengine.runner import EpochBasedTrainLoop
+from tiny_run import loader, tiny_runner
 
 from spynco_mm.engine import HistoryHook, read_history
 from spynco_mm.evaluation import ColorizationMetric
@@ -19,6 +21,7 @@ def runner(tmp_path):
         iter=10,
         message_hub=MessageHub.get_instance(f"history_{tmp_path.name}"),
         val_loop=SimpleNamespace(evaluator=Evaluator([metric])),
+        _train_loop=object.__new__(EpochBasedTrainLoop),
         train_dataloader=range(10),
     )
 
@@ -63,6 +66,16 @@ def test_resumed_run_replaces_what_comes_after_its_checkpoint(runner):
         (1, 10.0),
         (2, -1.0),
     ]
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+def test_epochs_that_have_other_iterations_than_before(tmp_path, batch):
+    tiny_runner(tmp_path, epochs=3).train()
+    options = dict(epochs=4, train_dataloader=dict(loader(10), batch_size=batch))
+    run = tiny_runner(tmp_path, resume=tmp_path / "epoch_2.pth", **options)
+    run.train()
+    assert [entry["epoch"] for entry in read_history(tmp_path)] == [1, 2, 3, 4]
+    assert read_history(tmp_path)[-1]["iter"] == 4 * 10 // batch
 
 
 def test_photographs_are_kept_where_the_metric_has_them(runner):

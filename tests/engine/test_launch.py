@@ -187,11 +187,15 @@ def test_a_checkpoint_is_read_before_anything_is_built(trap, tmp_path):
     assert not trap.folder.exists()
 
 
-def test_resume_auto(tmp_path, capsys):
+def test_resume_auto(tmp_path, capsys, monkeypatch):
     cfg = Config(dict(work_dir=str(tmp_path)))
     launch.resume_from(cfg, "auto")
     assert "starting from the beginning" in capsys.readouterr().out
     assert "resume" not in cfg
+    with monkeypatch.context() as second:  # of two processes
+        second.setenv("RANK", "1")
+        launch.resume_from(Config(dict(work_dir=str(tmp_path), launcher="pytorch")), "auto")
+        assert capsys.readouterr().out == ""
     for name in ("epoch_9", "epoch_10", "best_G1_MSE_epoch_11", "epoch_x"):
         torch.save({}, tmp_path / f"{name}.pth")
     (tmp_path / "epoch_12.pth.part").touch()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_run import SCORES, checkpoint, tiny_runner
+from tiny_run import SCORES, checkpoint, loader, tiny_runner
 
 from spynco_mm.engine import read_history
 
@@ -140,6 +140,17 @@ def test_gradients_between_epochs_are_kept(tmp_path):
     assert third["gradients"][0].any() and "gradients" not in whole
     tiny_runner(tmp_path, resume=tmp_path / "epoch_3.pth", **options).train()
     assert same(checkpoint(tmp_path, 4)["state_dict"], whole["state_dict"])
+    # Two iterations an epoch end with a step, other sums are not those that were begun.
+    for other in (
+        dict(train_dataloader=dict(loader(10), batch_size=5)),
+        dict(optim_wrapper=dict(sgd, accumulative_counts=4)),
+        dict(optim_wrapper=sgd),
+    ):
+        with pytest.raises(ValueError, match="Epoch 3 ends between two steps of an optimizer"):
+            tiny_runner(tmp_path, tmp_path / "epoch_3.pth", **{**options, **other}).train()
+    # The 20 iterations of four epochs are whole sums of two, and of four.
+    other = dict(optim_wrapper=dict(sgd, accumulative_counts=4))
+    tiny_runner(tmp_path, tmp_path / "epoch_4.pth", **{**options, **other, "epochs": 5}).train()
 
 
 def test_early_stopping_goes_on_counting(tmp_path):
