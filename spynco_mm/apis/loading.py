@@ -12,7 +12,7 @@ from mmagic.registry import MODELS
 from mmengine.config import Config
 from torch import Tensor, nn
 
-from spynco_mm.models import HandcraftedTranslation
+from spynco_mm.models import ExactConsistency, HandcraftedTranslation
 from spynco_mm.models.adapter import AnyGenerator
 from spynco_mm.models.translations import build_consistency
 from spynco_mm.utils.checkpoint import (
@@ -90,6 +90,9 @@ def _generator_weights(state: dict, model: dict) -> dict:
     prefix = "generator."
     if model["type"] != "SpyncoGAN":
         prefix = f"generators.{model.get('default_domain')}."
+    if model["generator"].get("consistency"):
+        versions = getattr(state, "_metadata", {})
+        ExactConsistency.check_version(versions.get(f"{prefix}consistency", {}).get("version"))
     weights = {n[len(prefix) :]: value for n, value in state.items() if n.startswith(prefix)}
     if not weights:
         raise ValueError(f"it has no weights under the name {prefix}*")

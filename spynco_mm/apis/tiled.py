@@ -303,7 +303,7 @@ def tiled_pyramid(
                 2**times,
                 reach,
             )
-            output = torch.tanh(output)
+            output = generator.activate(output)
             if generator.consistency is not None:
                 output = generator.consistency(output, source(box))
             write(i, box, output)

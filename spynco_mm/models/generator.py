@@ -182,7 +182,7 @@ class SpyncoGenerator(GANModule):
             features.append(up(features[-1]))
         few = self.fast and all(up.per_sample for up in self.decoder[-1:])
         outputs = [few_at_a_time(self._final, features[-1], few)]
-        outputs += [torch.tanh(self.mapping(features[-i], i)) for i in range(1, n)]
+        outputs += [self.activate(self.mapping(features[-i], i)) for i in range(1, n)]
         if self.consistency is not None:
             outputs = [self.consistency(output, x) for output in outputs]
         outputs = [output[..., :height, :width] for output in outputs]
@@ -202,7 +202,11 @@ class SpyncoGenerator(GANModule):
         slope = 1.0
         for up in self.decoder[-1:]:
             x, slope = up.before_act(x)
-        return torch.tanh(self.mapping(x, 0, slope=slope))
+        return self.activate(self.mapping(x, 0, slope=slope))
+
+    def activate(self, x: Tensor) -> Tensor:
+        """tanh of what the mapping gives, or of the part of it that the consistency leaves."""
+        return torch.tanh(x) if self.consistency is None else self.consistency.activate(x)
 
     def _check(self, x: Tensor) -> "tuple[int, int]":
         if not isinstance(x, Tensor):

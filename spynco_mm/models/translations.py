@@ -111,8 +111,24 @@ class ExactConsistency(BaseModule):
     part of O in the null space of H_t, which for a grey image is its chroma. The projection has no
     parameter, and the gradient reaches O through :math:`1 - H_t^+ H_t`, which is constant.
 
-    O' can leave [-1, 1]. With ``out_of_range="compress"`` the chroma of such a pixel is scaled by
-    the largest s in [0, 1] for which :math:`H_t^+ I + s (O' - H_t^+ I)` fits. That keeps
+    **Before tanh.** Were O = tanh(p) of any pre-activation p, no loss would see the part of p in the
+    range of :math:`H_t^+`, the only one that the projection removes while tanh is linear. Nothing
+    would hold it, and it drifts until tanh saturates and lets no gradient through. So
+    :meth:`activate` takes it out first:
+
+    .. math:: O = \tanh(P p), \quad P = 1 - H_t^+ H_t
+
+    For any full-rank :math:`H_t`, :math:`P H_t^+ = H_t^+ - H_t^+ (H_t H_t^+) = 0`: what is added to
+    p in the range of :math:`H_t^+`, such as the same to all channels of a grey image, changes
+    nothing, and so drives nothing into saturation. What is left, :math:`v = P p` in the null space
+    of :math:`H_t`, is all seen: with :math:`D = \mathrm{diag}(\tanh'(v)) > 0` the output changes
+    with v by P D, and P D v' = 0 for a v' of the null space means :math:`D v' = H_t^+ u` for some
+    u, hence :math:`H_t D^{-1} H_t^+ u = H_t v' = 0`. For the pseudo-inverse
+    :math:`H_t D^{-1} H_t^T` is positive definite, and for ``"uniform"`` with weights of one sign
+    :math:`\sum_c w_c / D_c \ne 0`; so u = 0 and v' = 0.
+
+    **Range.** O' can leave [-1, 1]. With ``out_of_range="compress"`` the chroma of such a pixel is
+    scaled by the largest s in [0, 1] for which :math:`H_t^+ I + s (O' - H_t^+ I)` fits. That keeps
     :math:`H_t(O') = I` exactly, where clamping would not, and for grey images it always succeeds,
     since the grey pixel itself is in range. (Where a general :math:`H_t^+ I` is itself out of
     range, s = 0 and that value stays.) With ``"keep"`` the values stay as they are. The default
@@ -126,6 +142,10 @@ class ExactConsistency(BaseModule):
             ``"uniform"`` where A has one channel, else ``"pinv"``.
         out_of_range: ``"eval"``, ``"compress"`` or ``"keep"``, as above.
     """
+
+    #: In the metadata of every state dict. The first form had no :meth:`activate`; its weights have
+    #: the same shapes, and would give other colours here.
+    _version = 2
 
     def __init__(
         self,
@@ -169,6 +189,42 @@ class ExactConsistency(BaseModule):
                 "needs one output channel with a non-zero sum of weights."
             )
         return inverse.float()
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, *args) -> None:
+        # Weights from a generator without consistency have no version here and may be started from.
+        if "version" in local_metadata:
+            self.check_version(local_metadata["version"])
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
+
+    @classmethod
+    def check_version(cls, version: int | None) -> None:
+        """Refuse weights that were trained with another form.
+
+        Args:
+            version: From the metadata of the checkpoint's state dict; None if it has none.
+
+        Raises:
+            ValueError: It is not today's.
+        """
+        if version != cls._version:
+            raise ValueError(
+                "this checkpoint's generator was not trained with today's ExactConsistency but "
+                f"with {'its first form' if version == 1 else 'another or none'}, and would give "
+                "other colours than it learnt; train it again, or use the version of spynco_mm "
+                "that made it."
+            )
+
+    def activate(self, x: Tensor) -> Tensor:
+        """tanh of what H_t does not see of a pre-activation.
+
+        Args:
+            x: N×C_B×H×W, any range.
+
+        Returns:
+            N×C_B×H×W in [-1, 1], in float32 at least, to be projected by :meth:`forward`.
+        """
+        x = _full_precision(x)
+        return torch.tanh(x - _mix_channels(self.translation(x), self.right_inverse))
 
     def forward(self, output: Tensor, source: Tensor) -> Tensor:
         """Project an output onto the images that H_t maps to the source.

@@ -240,6 +240,16 @@ def test_odd_tensors(tiny_checkpoint, tmp_path):
     assert {p.dtype for p in half.generator.parameters()} == {torch.float32}
 
 
+def test_the_first_form_of_exact_consistency_is_named(tiny_checkpoint, tmp_path):
+    content = torch.load(tiny_checkpoint, weights_only=True)
+    content["state_dict"]._metadata["generator.consistency"]["version"] = 1
+    with pytest.raises(CheckpointError, match=r"old.pth: this checkpoint.* its first form, and"):
+        Colorizer(saved(content, tmp_path / "old.pth"))
+    content["state_dict"] = dict(content["state_dict"])
+    with pytest.raises(CheckpointError, match=r"old.pth: this checkpoint.* another or none, and"):
+        Colorizer(saved(content, tmp_path / "old.pth"))
+
+
 def test_no_checkpoint_of_a_colorizer(tmp_path):
     path = tmp_path / "other.pth"
     with pytest.raises(CheckpointError, match="there is no such checkpoint"):

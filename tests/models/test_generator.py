@@ -343,6 +343,55 @@ def test_consistency_of_other_domains():
         torch.testing.assert_close(translated, source, atol=1e-5, rtol=0)
 
 
+def test_no_output_sees_what_the_projection_removes():
+    """The mapping's bias along H_t's right inverse, which the first form let drift."""
+    for matrix in ([[0.299, 0.587, 0.114]], np.random.default_rng(0).normal(size=(3, 8)).tolist()):
+        h_t = dict(type="HandcraftedTranslation", weights=matrix)
+        consistency = dict(type="ExactConsistency", translation=h_t)
+        network = build(out_channels=len(matrix[0]), consistency=consistency)
+        with torch.no_grad():
+            before = network(images())
+            network.mapping.bias += 30 * network.consistency.right_inverse.sum(1)
+            after = network(images())
+            network.consistency.activate = torch.tanh  # as it was in the first form
+            saturated = network(images())
+        for a, b, c in zip(before, after, saturated):
+            torch.testing.assert_close(b, a, atol=1e-4, rtol=0)
+            assert (c - a).abs().max() > 0.1
+
+
+def saturated_after_training(activate=None, steps=500):
+    """The part of the activations beyond 0.99 after training on warm pictures, at ten times lr."""
+    torch.manual_seed(0)
+    size = dict(base_channels=16, num_blocks=0, num_down=0, num_outputs=1)
+    network = SpyncoGenerator(**size, consistency=dict(type="ExactConsistency"))
+    network.init_weights()
+    network.consistency.activate = activate or network.consistency.activate
+    chroma = F.interpolate(torch.randn(32, 3, 2, 2) / 4, (16, 16), mode="bilinear")
+    chroma += torch.tensor([0.4, 0.0, -0.4])[:, None, None]
+    luma = F.interpolate(torch.rand(32, 1, 4, 4) * 1.2 - 0.6, (16, 16), mode="bilinear")
+    optimizer = torch.optim.Adam(network.parameters(), lr=2e-3, betas=(0.5, 0.999))
+    h_t = network.consistency.translation
+    activations = []
+    network.mapping.register_forward_hook(lambda *args: activations.append(args[2].detach()))
+    for step in range(steps):
+        real = (luma + chroma).clamp(-1, 1).split(2)[step % 16]
+        (output,) = network(h_t(real).expand(-1, 3, -1, -1))  # Eq. 6
+        optimizer.zero_grad()
+        (10 * (output - real).abs().mean()).backward()
+        optimizer.step()
+    last = network.consistency.activate(torch.cat(activations[-16:]))
+    return (last.abs() > 0.99).double().mean().item()
+
+
+def test_consistency_does_not_saturate():
+    def first_form(x):
+        return torch.tanh(x)
+
+    assert saturated_after_training(first_form) > 0.1
+    assert saturated_after_training() <= 0.01
+
+
 # ------------------------------------------------------------------ sizes and errors
 
 

@@ -206,6 +206,36 @@ def test_gradient_goes_through_the_null_space(weights):
     np.testing.assert_allclose(h @ projector, 0, atol=1e-6)
 
 
+# Not "uniform" for weights of both signs, where it holds almost everywhere only.
+@pytest.mark.parametrize(
+    "name, inverse", [("bt601", "uniform"), *((n, "pinv") for n in TRANSLATIONS)]
+)
+def test_all_directions_but_the_right_inverses_are_seen(name, inverse):
+    module = consistency(TRANSLATIONS[name], right_inverse=inverse, out_of_range="keep")
+    h = module.translation.weight.double()
+    pixel = images(h.shape[1], size=(1, 1), n=1, low=-3.0)
+    source = images(h.shape[0], size=(1, 1), n=1)
+    jacobian = torch.autograd.functional.jacobian(
+        lambda p: module(module.activate(p), source).flatten(), pixel
+    ).view(h.shape[1], h.shape[1])
+    values = torch.linalg.svdvals(jacobian)
+    seen = h.shape[1] - h.shape[0]
+    assert values[seen - 1] > 1e-3 and values[seen] < 1e-6
+    unseen = jacobian @ module.right_inverse.double()
+    torch.testing.assert_close(unseen, torch.zeros_like(unseen), atol=1e-6, rtol=0)
+
+
+def test_weights_of_the_first_form_are_refused():
+    module = torch.nn.ModuleDict(dict(consistency=consistency()))
+    state = module.state_dict()
+    module.load_state_dict(state)
+    state._metadata["consistency"]["version"] = 1
+    with pytest.raises(ValueError, match="not trained with today's .* its first form.* train it"):
+        module.load_state_dict(state)
+    del state._metadata["consistency"]  # of a plain generator, from which training may start
+    module.load_state_dict(state)
+
+
 def test_a_gray_image_may_come_replicated():
     output, source = images(3), images(1)
     module = consistency()
