@@ -111,10 +111,10 @@ class ExactConsistency(BaseModule):
     part of O in the null space of H_t, which for a grey image is its chroma. The projection has no
     parameter, and the gradient reaches O through :math:`1 - H_t^+ H_t`, which is constant.
 
-    **Before tanh.** Were O = tanh(p) of any pre-activation p, no loss would see the part of p in the
-    range of :math:`H_t^+`, the only one that the projection removes while tanh is linear. Nothing
-    would hold it, and it drifts until tanh saturates and lets no gradient through. So
-    :meth:`activate` takes it out first:
+    **Before tanh.** Were O = tanh(p) of any pre-activation p, hardly a loss would see the part of p
+    in the range of :math:`H_t^+`, which the projection removes wherever tanh is nearly linear.
+    Nothing would hold it, so it would drift until tanh is saturated and lets no gradient through.
+    Hence :meth:`activate` takes it out first:
 
     .. math:: O = \tanh(P p), \quad P = 1 - H_t^+ H_t
 

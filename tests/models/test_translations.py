@@ -230,7 +230,7 @@ def test_weights_of_the_first_form_are_refused():
     state = module.state_dict()
     module.load_state_dict(state)
     state._metadata["consistency"]["version"] = 1
-    with pytest.raises(ValueError, match="not trained with today's .* its first form.* train it"):
+    with pytest.raises(ValueError, match=r"not trained with today's .* its first form.* train it"):
         module.load_state_dict(state)
     del state._metadata["consistency"]  # of a plain generator, from which training may start
     module.load_state_dict(state)
