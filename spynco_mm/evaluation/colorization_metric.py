@@ -1,21 +1,27 @@
-"""MSE, PSNR and SSIM of every output of a colorizer, and of the grey input itself."""
+"""Scores of every output of a colorizer, projected as well, and of the grey input itself."""
 
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from mmagic.registry import METRICS
+from mmagic.registry import METRICS, MODELS
 from mmagic.structures import DataSample
 from mmengine.evaluator import BaseMetric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from spynco_mm.models import ExactConsistency
+
 from . import functional
 
 DATA_RANGE = 255
 PSNR_CAP = 100.0
+#: Distances to the real image in any domain, and to the real colours in RGB.
 SCORES = ("MSE", "PSNR", "SSIM")
+COLOR_SCORES = ("CIEDE2000", "concordance", "colorfulness", "colorfulness_error", "luma_error")
+#: G_1 after the projection that the colorizer applies by default.
+PROJECTED = "G1_projected"
 
 
 def read_images(
@@ -69,12 +75,23 @@ class ColorizationMetric(BaseMetric):
     """Distances to the real colours (section 5.3): ``gray/MSE``, ``G1/MSE``, ..., ``G3/SSIM``.
 
     The row ``gray`` is the grey input itself, the row ``Gi`` the output G_i(I); a model without an
-    output pyramid has ``gray`` and ``G1``. Each score is the mean over the images:
+    output pyramid has ``gray`` and ``G1``. ``G1_projected`` is G_1(I) projected by
+    :class:`~spynco_mm.models.ExactConsistency` onto the images whose grey is I, within range, as
+    :class:`~spynco_mm.apis.Colorizer` does. Each score is the mean over the images:
 
     - ``MSE`` on 0 to 255, mean over pixels and channels;
     - ``PSNR`` in dB, per image and capped at 100 dB. Data sets do hold images without colour:
       their grey input is identical to them, and one infinity would be the mean of all;
-    - ``SSIM`` as a fraction, mean over channels, as scikit-image computes it.
+    - ``SSIM`` as a fraction, mean over channels, as scikit-image computes it;
+    - ``CIEDE2000``, mean over pixels, as scikit-image computes it;
+    - ``concordance``, of the chroma with the real one, see :func:`functional.chroma_concordance`:
+      0 for grey, 1 for the real colours. It is what a best checkpoint is chosen by;
+    - ``colorfulness`` after Hasler and Süsstrunk, and ``colorfulness_error``, its absolute
+      difference to the real image's; for the grey input that is the real colourfulness itself;
+    - ``luma_error``, |H_t(O) - I| on 0 to 255, mean over pixels.
+
+    Images that are not RGB have the first three scores only, and are not projected. The colours are
+    computed in single precision, which changes the fifth digit at most.
 
     Outputs are clamped to [0, 255] and not rounded. Works in mmengine's ``ValLoop`` as in mmagic's
     ``MultiValLoop``, and counts every image once when processes do not divide the data set.
@@ -84,6 +101,7 @@ class ColorizationMetric(BaseMetric):
             outputs, where the model has a pyramid.
         gt_key: Name of the real colour image.
         gray_key: Name of the grey input.
+        handcrafted_translation: Config of H_t, for the projection and the luma error.
         window: ``'uniform'``, scikit-image's default for SSIM, or ``'gaussian'``.
         per_photograph: Keep the mean scores of each photograph in ``photographs``, for intervals:
             crops of one photograph are not independent. A sample's ``photo`` names it, or else its
@@ -104,6 +122,7 @@ class ColorizationMetric(BaseMetric):
         fake_key: str = "fake_color",
         gt_key: str = "img_color",
         gray_key: str = "img_gray",
+        handcrafted_translation: dict = dict(type="HandcraftedTranslation"),
         window: str = "uniform",
         per_photograph: bool = False,
         collect_device: str = "cpu",
@@ -118,6 +137,8 @@ class ColorizationMetric(BaseMetric):
         self.fake_key = fake_key
         self.gt_key = gt_key
         self.gray_key = gray_key
+        self.translation = MODELS.build(handcrafted_translation)
+        self.project = ExactConsistency(self.translation, out_of_range="compress")
         self.window = window
         self.per_photograph = per_photograph
         self.photographs: dict[str, dict[str, float]] = {}
@@ -133,6 +154,7 @@ class ColorizationMetric(BaseMetric):
         """What the last results were computed with; ``num_images`` is known to rank 0."""
         settings = dict(
             data_range=DATA_RANGE,
+            gray_weights=[round(w, 6) for w in self.translation.weight.flatten().tolist()],
             channels="mean",
             outputs=f"clamped to [0, {DATA_RANGE}], not rounded",
             psnr_cap_db=PSNR_CAP,
@@ -164,7 +186,11 @@ class ColorizationMetric(BaseMetric):
                 for part in range(3)
             )
             rows = [gray, *outputs.clamp(0, DATA_RANGE).unbind(1)]
+            if real.shape[1] == self.translation.in_channels == 3:
+                rows.append(self._projected(rows[1], gray))
             table = torch.stack([self._score(row, real) for row in rows], dim=1)  # [n, rows, 3]
+            if len(rows) > 1 + outputs.shape[1]:
+                table = torch.cat([table, self._score_colors(rows, gray, real)], dim=2)
             for index, score in zip(indices, table.tolist()):
                 sample = data_samples[index]
                 photo = self.per_photograph and str(sample.get("photo") or sample["img_path"])
@@ -183,6 +209,34 @@ class ColorizationMetric(BaseMetric):
             ],
             dim=1,
         )
+
+    def _projected(self, images: Tensor, gray: Tensor) -> Tensor:
+        """BGR images (n×3×H×W, 0 to 255), projected onto those whose grey is ``gray``."""
+        half = DATA_RANGE / 2
+        self.project.to(images.device)
+        projected = self.project(images.flip(1) / half - 1, gray / half - 1)
+        return (projected.flip(1) + 1) * half
+
+    def _score_colors(self, rows: Sequence[Tensor], gray: Tensor, real: Tensor) -> Tensor:
+        """n×rows×5: :data:`COLOR_SCORES` of n BGR images in each row."""
+        luma = self.translation(gray)
+        real = real.flip(1).float()
+        real_lab, real_colorfulness = functional.rgb_to_lab(real), functional.colorfulness(real)
+        table = []
+        for row in rows:
+            rgb = row.flip(1)
+            luma_error = (self.translation(rgb) - luma).abs().flatten(1).mean(1)
+            rgb = rgb.float()
+            lab, colorfulness = functional.rgb_to_lab(rgb), functional.colorfulness(rgb)
+            scores = [
+                functional.ciede2000(lab, real_lab),
+                functional.chroma_concordance(lab, real_lab),
+                colorfulness,
+                (colorfulness - real_colorfulness).abs(),
+                luma_error,
+            ]
+            table.append(torch.stack([score.double() for score in scores], dim=1))
+        return torch.stack(table, dim=1)
 
     def compute_metrics(self, results: list) -> dict:
         """Mean over the images.
@@ -209,11 +263,12 @@ class ColorizationMetric(BaseMetric):
     @staticmethod
     def _mean(results: list) -> dict[str, float]:
         means = torch.tensor(results, dtype=torch.float64).mean(dim=0).tolist()
-        names = ["gray", *(f"G{i}" for i in range(1, len(means)))]
+        colored = len(means[0]) > len(SCORES)
+        names = ["gray", *(f"G{i}" for i in range(1, len(means) - colored))]
         return {
             f"{name}/{score}": value
-            for name, row in zip(names, means)
-            for score, value in zip(SCORES, row)
+            for name, row in zip([*names, PROJECTED], means)
+            for score, value in zip([*SCORES, *COLOR_SCORES], row)
         }
 
     def evaluate(self, size: int | None = None) -> dict:
