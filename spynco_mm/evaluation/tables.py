@@ -9,7 +9,25 @@ from typing import Any
 
 from spynco_mm.utils.files import write_atomically
 
-from .colorization_metric import SCORES
+from .colorization_metric import COLOR_SCORES, PROJECTED, SCORES
+
+#: Header and digits of a score in a table.
+COLUMNS = {
+    "MSE": ("MSE ↓", 2),
+    "PSNR": ("PSNR (dB) ↑", 2),
+    "SSIM": ("SSIM ↑", 4),
+    "CIEDE2000": ("CIEDE2000 ↓", 2),
+    "concordance": ("concordance ↑", 4),
+    "colorfulness": ("colourfulness", 2),
+    "colorfulness_error": ("its error ↓", 2),
+    "luma_error": ("luma error ↓", 2),
+}
+COLOR_NOTE = (
+    "Concordance of the chroma c = (a*, b*) with the real r: 2 Σ c·r / Σ (|c|² + |r|²), which is 0 "
+    "for grey. Colourfulness (Hasler and Süsstrunk): √(σ²(rg) + σ²(yb)) + 0.3 √(μ²(rg) + μ²(yb)) "
+    "of the signed rg = R − G, yb = (R + G)/2 − B; its error is the mean difference to the real "
+    "image's, for grey the real colourfulness itself. Luma error: |H_t(O) − I| on 0-255."
+)
 
 
 def markdown_table(rows: Sequence[Sequence], left: Sequence[int] = (0,)) -> str:
@@ -49,13 +67,15 @@ def results_dict(metrics: dict, prefix: str | None = None) -> dict[str, dict[str
         prefix: The prefix of the ``ColorizationMetric``, if it has one.
 
     Returns:
-        ``{'gray': {'MSE': .., 'PSNR': .., 'SSIM': ..}, 'G1': .., ...}``, gray first.
+        ``{'gray': {'MSE': .., 'PSNR': .., 'SSIM': .., ...}, 'G1': .., ...}``, gray first and
+        ``G1_projected`` last.
 
     Raises:
         ValueError: There is no such row.
     """
     start = re.escape(f"{prefix}/") if prefix else ""
-    pattern = re.compile(rf"{start}(gray|G\d+)/({'|'.join(SCORES)})")
+    scores = "|".join([*SCORES, *COLOR_SCORES])
+    pattern = re.compile(rf"{start}(gray|{PROJECTED}|G\d+)/({scores})")
     rows: dict = {}
     for name, value in metrics.items():
         match = pattern.fullmatch(name)
@@ -66,7 +86,8 @@ def results_dict(metrics: dict, prefix: str | None = None) -> dict[str, dict[str
             f"No rows {prefix + '/' if prefix else ''}gray and G1 among the metrics "
             f"{', '.join(metrics) or '(none)'}: ColorizationMetric makes them."
         )
-    return {name: rows[name] for name in ["gray", *_output_names(rows)]}
+    names = ["gray", *_output_names(rows), *([PROJECTED] if PROJECTED in rows else [])]
+    return {name: rows[name] for name in names}
 
 
 def _verdict(results: dict) -> str:
@@ -97,16 +118,23 @@ def format_table(results: dict) -> str:
             ``results.json``, the note says what it was computed with.
 
     Returns:
-        Rows grey input, G_N, ..., G_1 (the paper's order), then one or two lines of notes.
+        Rows grey input, G_N, ..., G_1 (the paper's order) and G_1 projected, then some lines of
+        notes.
     """
-    lines = [["output", "MSE ↓", "PSNR (dB) ↑", "SSIM ↑"]]
-    for name in ["gray", *reversed(_output_names(results))]:
-        row = results[name]
-        label = "grey input" if name == "gray" else f"G_{name[1:]}"
-        lines.append([label, f"{row['MSE']:.2f}", f"{row['PSNR']:.2f}", f"{row['SSIM']:.4f}"])
+    scores = [score for score in COLUMNS if score in results["gray"]]
+    lines = [["output", *(COLUMNS[score][0] for score in scores)]]
+    labels = {"gray": "grey input"}
+    labels.update((name, f"G_{name[1:]}") for name in reversed(_output_names(results)))
+    labels[PROJECTED] = "G_1, projected"
+    for name, label in labels.items():
+        if name in results:
+            row = results[name]
+            lines.append([label, *(f"{row[score]:.{COLUMNS[score][1]}f}" for score in scores)])
     notes = [_verdict(results)]
     if "settings" in results:
         notes.append(_note(results["settings"]))
+    if "concordance" in scores:
+        notes.append(COLOR_NOTE)
     return "\n".join([markdown_table(lines), *notes])
 
 

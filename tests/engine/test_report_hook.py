@@ -87,8 +87,8 @@ def test_training_reports_each_validation(tmp_path, by_epoch, multi_loop):
     runner.train()
 
     results = json.loads((tmp_path / "results.json").read_text())
-    assert list(results) == ["gray", "G1", "G2", "G3", "settings"]
-    assert list(results["G1"]) == ["MSE", "PSNR", "SSIM"]
+    assert list(results) == ["gray", "G1", "G2", "G3", "G1_projected", "settings"]
+    assert list(results["G1"])[:4] == ["MSE", "PSNR", "SSIM", "CIEDE2000"]
     settings = results["settings"]
     assert settings["num_images"] == NUM_IMAGES
     assert settings["ssim_window"] == "uniform"
@@ -154,7 +154,7 @@ def test_cyclegan(tmp_path):
     runner.val_loop.dataloader.collate_fn = collate
     runner.val()
     results = json.loads((tmp_path / "results.json").read_text())
-    assert list(results) == ["gray", "G1", "settings"]
+    assert list(results) == ["gray", "G1", "G1_projected", "settings"]
     expected = np.mean(
         [
             ((make_gray(image).double() - image.double()) ** 2).mean().item()

@@ -9,6 +9,7 @@ import pytest
 import torch
 from mmengine.evaluator import Evaluator
 from mmengine.registry import METRICS
+from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import structural_similarity
 from toy_colorizer import (
     NUM_IMAGES,
@@ -23,6 +24,8 @@ from toy_colorizer import (
 from spynco_mm.evaluation import ColorizationMetric
 
 SCORES = ("MSE", "PSNR", "SSIM")
+COLOR_SCORES = ("CIEDE2000", "concordance", "colorfulness", "colorfulness_error", "luma_error")
+BT601 = np.array([0.299, 0.587, 0.114])
 
 
 def toy_samples(sizes=(16,), **kwargs):
@@ -31,25 +34,65 @@ def toy_samples(sizes=(16,), **kwargs):
         return model(None, [data[i]["data_samples"] for i in range(NUM_IMAGES)], "predict")
 
 
+def projected(image, gray):
+    """The image of that grey, H×W×3, with the chroma of another, pixel by pixel within range."""
+    chroma = image - (image @ BT601)[..., None]
+    limits = np.where(chroma > 0, 255 - gray, gray) / np.maximum(abs(chroma), 1e-12)
+    return gray + np.minimum(limits.min(axis=2, keepdims=True), 1) * chroma
+
+
+def colorfulness(image):
+    rg, yb = image[..., 0] - image[..., 1], (image[..., 0] + image[..., 1]) / 2 - image[..., 2]
+    return np.hypot(rg.std(), yb.std()) + 0.3 * np.hypot(rg.mean(), yb.mean())
+
+
+def color_scores(image, gray, real):
+    """Of H×W×3, RGB."""
+    lab, real_lab = rgb2lab(image / 255), rgb2lab(real / 255)
+    c, r = lab[..., 1:], real_lab[..., 1:]
+    return [
+        deltaE_ciede2000(lab, real_lab).mean(),
+        2 * (c * r).sum() / ((c * c).sum() + (r * r).sum()),
+        colorfulness(image),
+        abs(colorfulness(image) - colorfulness(real)),
+        abs(image @ BT601 - gray[..., 0]).mean(),
+    ]
+
+
 def by_hand(samples, **ssim_kwargs):
     """The table, image by image, by numpy and scikit-image."""
     rows = {}
     for sample in samples:
-        real = sample.img_color.numpy().astype(float)
-        outputs = sample.fake_color_pyramid.clamp(0, 255).numpy().astype(float)
-        for name, image in zip(
-            ["gray", "G1", "G2", "G3"], [sample.img_gray.numpy().astype(float), *outputs]
-        ):
+
+        def rgb(image):
+            return image.clamp(0, 255).numpy().astype(float)[::-1].transpose(1, 2, 0)
+
+        real, gray = rgb(sample.img_color), rgb(sample.img_gray)
+        images = {"gray": gray}
+        images.update(
+            (f"G{i}", rgb(output)) for i, output in enumerate(sample.fake_color_pyramid, start=1)
+        )
+        images["G1_projected"] = projected(images["G1"], gray)
+        for name, image in images.items():
             error = ((image - real) ** 2).mean()
             similarity = structural_similarity(
-                image, real, channel_axis=0, data_range=255, **ssim_kwargs
+                image, real, channel_axis=2, data_range=255, **ssim_kwargs
             )
-            rows.setdefault(name, []).append([error, 10 * np.log10(255**2 / error), similarity])
+            scores = [error, 10 * np.log10(255**2 / error), similarity]
+            rows.setdefault(name, []).append([*scores, *color_scores(image, gray, real)])
     return {
         f"{name}/{score}": value
         for name, row in rows.items()
-        for score, value in zip(SCORES, np.mean(row, axis=0))
+        for score, value in zip((*SCORES, *COLOR_SCORES), np.mean(row, axis=0))
     }
+
+
+def assert_equal(found, expected):
+    """To what doubles and, for colours, floats of single precision can hold."""
+    assert list(found) == list(expected)
+    for name, value in expected.items():
+        single = name.split("/")[-1] in COLOR_SCORES or "projected" in name
+        assert found[name] == pytest.approx(value, abs=1e-4 if single else 1e-6), name
 
 
 @pytest.mark.parametrize("sizes", [(16,), (16, 24)])
@@ -59,10 +102,13 @@ def test_equal_to_scikit_image(sizes):
         samples, chunk_size=3
     )
     expected = by_hand(samples)
-    assert list(found) == list(expected)
-    assert found == pytest.approx(expected, abs=1e-6)
+    assert_equal(found, expected)
     # the grey row and the order of the pyramid
     assert found["G1/MSE"] < found["G2/MSE"] < found["G3/MSE"] < found["gray/MSE"]
+    assert found["G1/concordance"] > found["G2/concordance"] > found["G3/concordance"] > 0.3
+    # What grey has.
+    assert abs(found["gray/concordance"]) < 1e-3 and found["gray/colorfulness"] < 1e-3
+    assert found["G1_projected/luma_error"] < 1e-4 < 1 < found["G1/luma_error"]
 
 
 def test_gaussian_window_and_prefix():
@@ -70,9 +116,10 @@ def test_gaussian_window_and_prefix():
     samples = toy_samples()
     found = Evaluator(metric).offline_evaluate(samples, chunk_size=4)
     expected = by_hand(samples, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
-    assert found == pytest.approx({f"toy/{k}": v for k, v in expected.items()}, abs=1e-6)
+    assert_equal(found, {f"toy/{k}": v for k, v in expected.items()})
     assert metric.settings == dict(
         data_range=255,
+        gray_weights=[0.299, 0.587, 0.114],
         channels="mean",
         outputs="clamped to [0, 255], not rounded",
         psnr_cap_db=100.0,
@@ -87,8 +134,16 @@ def test_gaussian_window_and_prefix():
 def test_model_without_pyramid():
     found = Evaluator(ColorizationMetric()).offline_evaluate(toy_samples(pyramid=False))
     expected = by_hand(toy_samples())
+    rows = ("gray", "G1", "G1_projected")
+    assert_equal(found, {k: v for k, v in expected.items() if k.split("/")[0] in rows})
+
+
+def test_images_that_are_not_rgb():
+    image = torch.rand(8, 16, 16) * 255
+    metric = ColorizationMetric()
+    metric.process(None, [dict(img_color=image, img_gray=image[:1], fake_color=image / 2)])
+    found = metric.evaluate(1)
     assert list(found) == [f"{row}/{score}" for row in ("gray", "G1") for score in SCORES]
-    assert found == pytest.approx({key: expected[key] for key in found}, abs=1e-6)
 
 
 def test_one_channel_gray_and_other_names():
@@ -134,7 +189,7 @@ def test_two_processes_count_every_image_once(tmp_path):
     found = {}
     for name in ("plain", "multi"):
         found[name] = validate(make_runner(tmp_path / "one" / name, multi_loop=name == "multi"))
-        assert found[name] == pytest.approx(by_hand(toy_samples()), abs=1e-6)
+        assert_equal(found[name], by_hand(toy_samples()))
     root = Path(__file__).parents[2]
     launcher = (
         # On the loopback device: the machine's own name need not resolve.

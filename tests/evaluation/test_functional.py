@@ -3,9 +3,18 @@ import math
 import numpy as np
 import pytest
 import torch
+from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from spynco_mm.evaluation import mse, psnr, ssim
+from spynco_mm.evaluation import (
+    chroma_concordance,
+    ciede2000,
+    colorfulness,
+    mse,
+    psnr,
+    rgb_to_lab,
+    ssim,
+)
 
 SKIMAGE = {
     "uniform": {},
@@ -81,3 +90,77 @@ def test_wrong_arguments():
         mse(a, a[:, :1])
     with pytest.raises(ValueError, match="one of uniform, gaussian, got 'hann'"):
         ssim(a, a, window="hann")
+
+
+# ------------------------------------------------------------------------------------- colour
+
+
+def test_ciede2000_equal_to_scikit_image():
+    a, b = batch((8, 3, 16, 16), 1), batch((8, 3, 16, 16), 2)
+    a[1], b[2] = a[1, :1], b[2, :1]  # grey against colour, either way
+    a[3], b[3] = a[3, :1], b[3, :1]
+    b[4] = (a[4] + 0.01).clamp(0, 255)  # hardly different, and not at all
+    b[5] = a[5]
+    b[6] = a[6].flip(0)  # all hues
+    generator = torch.Generator().manual_seed(3)
+    a[7], b[7] = (torch.randint(0, 2, (2, 3, 16, 16), generator=generator) * 255).double()
+    lab = [rgb2lab((x / 255).permute(0, 2, 3, 1).numpy()) for x in (a, b)]
+    ours = [rgb_to_lab(x) for x in (a, b)]
+    np.testing.assert_allclose(ours[0].permute(0, 2, 3, 1), lab[0], atol=1e-10)
+    expected = deltaE_ciede2000(*lab).mean((1, 2))
+    np.testing.assert_allclose(ciede2000(*ours), expected, atol=1e-9)
+    single = ciede2000(*(rgb_to_lab(x.float()) for x in (a, b)))
+    np.testing.assert_allclose(single, expected, atol=1e-4)
+
+
+def test_ciede2000_of_sharmas_pairs():
+    """Pairs 1, 4, 10, 17, 19 and 34 of table 1 of Sharma et al. 2005."""
+    rows = [
+        (50.0, 2.6772, -79.7751, 50.0, 0.0, -82.7485, 2.0425),
+        (50.0, -1.3802, -84.2814, 50.0, 0.0, -82.7485, 1.0000),
+        (50.0, 2.4900, -0.0010, 50.0, -2.4900, 0.0011, 7.2195),
+        (50.0, 2.5, 0.0, 73.0, 25.0, -18.0, 27.1492),
+        (50.0, 2.5, 0.0, 56.0, -27.0, -3.0, 31.9030),
+        (2.0776, 0.0795, -1.1350, 0.9033, -0.0636, -0.5514, 0.9082),
+    ]
+    for *values, expected in rows:
+        a, b = torch.tensor(values, dtype=torch.float64).view(2, 1, 3, 1, 1)
+        assert ciede2000(a, b).item() == pytest.approx(expected, abs=5e-5)
+
+
+def test_colorfulness_by_hand():
+    # Left half red, right half cyan: rg = ±255, yb = ±127.5 about 0.
+    image = torch.zeros(1, 3, 8, 8)
+    image[:, 0, :, :4], image[:, 1:, :, 4:] = 255, 255
+    assert colorfulness(image).item() == pytest.approx(math.hypot(255, 127.5))
+    # One tint has no spread, and its mean counts 0.3. The opponents are signed: |rg| would have
+    # found none in the picture above.
+    image[:] = torch.tensor([100.0, 50.0, 0.0]).view(3, 1, 1)
+    assert colorfulness(image).item() == pytest.approx(0.3 * math.hypot(50, 75))
+    assert colorfulness(torch.full((1, 3, 8, 8), 99.0)).item() == 0
+
+
+def test_concordance_is_not_won_by_grey():
+    real = rgb_to_lab(batch((4, 3, 16, 16), 1))
+    grey = real * torch.tensor([1.0, 0.0, 0.0]).view(3, 1, 1)
+    noise = rgb_to_lab(batch((4, 3, 16, 16), 2))
+    assert chroma_concordance(real, real).tolist() == pytest.approx([1] * 4)
+    assert chroma_concordance(grey, real).tolist() == [0] * 4
+    assert chroma_concordance(real, grey).tolist() == [0] * 4  # no colour to find
+    # Half right: any strength beats grey, and the real strength is the best.
+    mixed = (real + noise) / 2
+    size, wanted = (x[:, 1:].flatten(1).norm(dim=1).view(-1, 1, 1, 1) for x in (mixed, real))
+    mixed[:, 1:] *= wanted / size
+    scores = []
+    for strength in (0.3, 1, 3):
+        image = torch.cat([mixed[:, :1], strength * mixed[:, 1:]], 1)
+        scores.append(chroma_concordance(image, real))
+    assert (torch.stack(scores) > 0.1).all()
+    assert (scores[1] > scores[0]).all() and (scores[1] > scores[2]).all()
+    assert (chroma_concordance(-real, real) < -0.99).all()
+
+
+def test_colours_need_three_channels():
+    for function in (colorfulness, rgb_to_lab):
+        with pytest.raises(ValueError, match=r"RGB images N×3×H×W are needed, got \(2, 1, 8, 8\)"):
+            function(torch.zeros(2, 1, 8, 8))

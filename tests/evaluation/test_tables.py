@@ -40,6 +40,26 @@ def test_format_table():
     )
 
 
+def test_colours_and_the_projected_row():
+    names = ("CIEDE2000", "concordance", "colorfulness", "colorfulness_error", "luma_error")
+    rows = {row: {name: 1.0 for name in names} for row in ("G1_projected", "gray", "G1", "G2")}
+    flat = {
+        f"{row}/{name}": value for row, scores in rows.items() for name, value in scores.items()
+    }
+    projected = {"G1_projected/MSE": 400.0, "G1_projected/PSNR": 22.0, "G1_projected/SSIM": 0.9}
+    results = results_dict({**flat, **FLAT, **projected})
+    assert list(results) == ["gray", "G1", "G2", "G1_projected"]
+    table = format_table(results)
+    assert [line.split("|")[1].strip() for line in table.splitlines()[2:6]] == [
+        "grey input",
+        "G_2",
+        "G_1",
+        "G_1, projected",
+    ]
+    assert "| CIEDE2000 ↓ | concordance ↑ | colourfulness | its error ↓ | luma error ↓ |" in table
+    assert "Hasler and Süsstrunk): √(σ²(rg) + σ²(yb)) + 0.3 √(μ²(rg) + μ²(yb))" in table
+
+
 @pytest.mark.parametrize(
     "mse, psnr, ssim, verdict",
     [

@@ -8,6 +8,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import load_checkpoint
 from scipy.stats import bootstrap
 
+from spynco_mm.evaluation.colorization_metric import PROJECTED
 from spynco_mm.evaluation.tables import markdown_table
 
 from .curves import plot_curves
@@ -149,7 +150,7 @@ def figure6(study: Study) -> str:
     histories = {variant: [run.history() for run in group] for variant, group in runs.items()}
     outputs = sorted(
         {key.split("/")[0] for key in histories["spynco"][0][study_last(runs)]["metrics"]}
-        - {"gray"},
+        - {"gray", PROJECTED},
         reverse=True,
     )
     curves = {f"SpyncoGan G_{o[1:]}": _curve(histories["spynco"], o) for o in outputs}
