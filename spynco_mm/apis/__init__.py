@@ -4,6 +4,7 @@ from .colorizer import Colorizer
 from .jobs import Report, colorize_files
 from .pictures import Picture, encode_picture, read_picture
 from .planning import Job, plan
+from .projection import Projection, project_picture
 from .tiled import tiled_pyramid
 
 __all__ = [
@@ -11,11 +12,13 @@ __all__ = [
     "Colorizer",
     "Job",
     "Picture",
+    "Projection",
     "Report",
     "colorize_files",
     "encode_picture",
     "parse_config",
     "plan",
+    "project_picture",
     "read_checkpoint",
     "read_picture",
     "tiled_pyramid",

@@ -14,30 +14,16 @@ from PIL import Image
 from torch import Tensor, nn
 
 from spynco_mm.datasets.images import DataError
-from spynco_mm.models import ExactConsistency, HandcraftedTranslation
 from spynco_mm.models.adapter import AnyGenerator
 from spynco_mm.models.ops.padding import pad_to_fit
 
 from .loading import PathLike, load_colorization, split_config_and_checkpoint
 from .pictures import Picture, grey_if_grey, picture_of, read_picture
+from .projection import Projection, quantize, resized, to_gray
 from .tiled import can_tile, tiled_pyramid
 
-#: Rows that are worked on at once where a whole picture of floats would not fit.
-BAND = 256
 #: A line is padded to many times its size: one that is longer is colorized from a copy so long.
 LONGEST_LINE = 8192
-
-
-def to_gray(pixels: np.ndarray, translation: HandcraftedTranslation) -> np.ndarray:
-    """H_t of H×W×3 uint8 or uint16 pixels, or H×W grey ones: H×W float32 in [0, 255]."""
-    scale = 255 / np.iinfo(pixels.dtype).max
-    gray = np.empty(pixels.shape[:2], np.float32)
-    for top in range(0, len(gray), BAND):
-        band = pixels[top : top + BAND].astype(np.float32)
-        if band.ndim == 3:
-            band = translation(torch.from_numpy(band).permute(2, 0, 1)[None])[0, 0].numpy()
-        gray[top : top + BAND] = band * scale
-    return gray
 
 
 class Colorizer:
@@ -73,6 +59,9 @@ class Colorizer:
             A config given as a file or ``Config`` is yours and is executed.
         checkpoint: The checkpoint, if a config comes first.
         device: Where to compute; None for the GPU if there is one.
+        raw: Give what the network makes. By default it is projected onto the pictures whose grey,
+            by H_t, is the input, see :class:`~spynco_mm.apis.Projection`.
+        saturation: Factor of the chroma. The grey stays, so no pixel gets more than is in range.
         output: Which output of the pyramid, 1 for the final one, or ``"all"``. With 1 no other is
             computed.
         working_size: Colorize a copy that is reduced until its longer side has so many pixels, and
@@ -99,6 +88,8 @@ class Colorizer:
         checkpoint: PathLike | None = None,
         *,
         device: str | torch.device | None = None,
+        raw: bool = False,
+        saturation: float = 1.0,
         output: int | str = 1,
         working_size: int | None = None,
         memory: int | None = None,
@@ -139,7 +130,13 @@ class Colorizer:
             memory = free // 2
         #: Pixels of an untiled pass.
         self.pass_pixels = max(memory // self._run.bytes_per_pixel(), 1)
-        self._project = ExactConsistency(self.translation, out_of_range="compress")
+        if raw and (working_size is not None or saturation != 1):
+            raise ValueError(
+                "Colorizer: raw=True leaves out the projection, which a working_size and a "
+                "saturation are done by; leave out one or the other."
+            )
+        #: How the outputs are projected, None for not at all.
+        self.projection = None if raw else Projection(self.translation, saturation)
         self.network_seconds = 0.0
 
     # ------------------------------------------------------------------------------- kinds of input
@@ -289,12 +286,13 @@ class Colorizer:
         results: list = [None] * len(grays)
         for indices in self.passes([(*g.shape, np.dtype(d)) for g, d in zip(grays, dtypes)]):
             gray = torch.from_numpy(np.stack([grays[i] for i in indices]))[:, None]
+            dtype = np.dtype(dtypes[indices[0]])
             started = time.perf_counter()
-            size, dtype = self.working_size, np.dtype(dtypes[indices[0]])
+            size = self.working_size
             if min(gray.shape[2:]) < self._run.stride and max(gray.shape[2:]) > LONGEST_LINE:
                 size = min(size or LONGEST_LINE, LONGEST_LINE)
             if size is None:
-                outputs = self._full_size(gray, dtype)
+                outputs = self._full_size(gray, dtype, self.projection)
             else:
                 outputs = self._reduced(gray, dtype, size)
             self.network_seconds += time.perf_counter() - started
@@ -302,24 +300,31 @@ class Colorizer:
                 results[index] = [output[position] for output in outputs]
         return results
 
-    def _full_size(self, gray: Tensor, dtype: np.dtype) -> list[np.ndarray]:
+    def _full_size(
+        self, gray: Tensor, dtype: np.dtype, projection: Projection | None
+    ) -> list[np.ndarray]:
         """N×1×H×W in [0, 255], of one size, to N×H×W×3 for each output."""
         n, _, height, width = gray.shape
         results = [np.empty((n, height, width, 3), dtype) for _ in self.outputs]
         smallest = self._run.min_size
         image = pad_to_fit((gray - self.mean) / self.std, self._run.stride, smallest)
 
-        def write(result: np.ndarray, top: int, left: int, values: Tensor) -> None:
+        def write(result: np.ndarray, wanted: Tensor, top: int, left: int, values: Tensor) -> None:
             rgb = values.flip(1) if self.bgr else values
             target = result[:, top : top + rgb.shape[2], left : left + rgb.shape[3]]
-            rgb = rgb[..., : target.shape[1], : target.shape[2]]
-            target[...] = _quantize(rgb * self.std + self.mean, dtype)
+            height, width = target.shape[1:3]
+            rgb = rgb[..., :height, :width].cpu() * self.std + self.mean
+            if projection is None:
+                target[...] = quantize(rgb, dtype)
+            else:
+                wanted = wanted[..., top : top + height, left : left + width]
+                target[...] = projection(rgb, wanted, dtype)
 
         if image[:, 0].numel() <= max(self.pass_pixels, smallest * smallest * n):
             image = image.to(self.device).expand(-1, 3, -1, -1)
             pyramid = self._run(image, max(self.outputs))
             for i, result in zip(self.outputs, results):
-                write(result, 0, 0, pyramid[i - 1])
+                write(result, gray, 0, 0, pyramid[i - 1])
         elif can_tile(self.generator):
             for position in range(n):
                 by_output = dict(zip(self.outputs, results))
@@ -327,7 +332,7 @@ class Colorizer:
                     self.generator,
                     image[position : position + 1],
                     lambda i, box, values, p=position, r=by_output: write(
-                        r[i][p : p + 1], box[0], box[2], values
+                        r[i][p : p + 1], gray[p : p + 1], box[0], box[2], values
                     ),
                     self.outputs,
                     device=self.device,
@@ -347,26 +352,9 @@ class Colorizer:
         reduced = gray
         if scale < 1:
             reduced = F.interpolate(gray, small, mode="bicubic", antialias=True).clamp(0, 255)
+        projection = self.projection or Projection(self.translation)  # for lines, also when raw
         results = []
-        for small_output in self._full_size(reduced, np.dtype(np.float32)):
-            color = torch.from_numpy(small_output).permute(0, 3, 1, 2)
-            if scale < 1:
-                color = F.interpolate(color, size, mode="bilinear", align_corners=False)
-            result = np.empty((len(gray), *size, 3), dtype)
-            # O' = O + H⁺(I − H(O)) keeps of O what H_t does not see: its chroma.
-            for top in range(0, size[0], BAND):
-                rows = slice(top, top + BAND)
-                projected = self._project(color[:, :, rows] * 2 - 1, gray[:, :, rows] / 127.5 - 1)
-                result[:, rows] = _quantize((projected + 1) * 127.5, dtype)
-            results.append(result)
+        for small_output in self._full_size(reduced, np.dtype(np.float32), None):
+            color = torch.from_numpy(small_output).permute(0, 3, 1, 2) * 255
+            results.append(projection(resized(color, size), gray, dtype))
         return results
-
-
-def _quantize(values: Tensor, dtype: np.dtype) -> np.ndarray:
-    """N×C×H×W in [0, 255] to N×H×W×C of a type."""
-    if dtype == np.float32:
-        values = values / 255
-        return values.clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
-    most = np.iinfo(dtype).max
-    values = (values * (most / 255)).round_().clamp_(0, most)
-    return values.permute(0, 2, 3, 1).cpu().numpy().astype(dtype)

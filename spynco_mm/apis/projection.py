@@ -1,0 +1,123 @@
+"""The picture of a given grey that is nearest to a colouring: exact, in range, in whole levels."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spynco_mm.datasets.images import DataError
+from spynco_mm.models import ExactConsistency, HandcraftedTranslation
+
+from .pictures import Picture
+
+#: Rows that are worked on at once where a whole picture of floats would not fit.
+BAND = 256
+
+
+def to_gray(pixels: np.ndarray, translation: HandcraftedTranslation) -> np.ndarray:
+    """H_t of H×W×3 uint8 or uint16 pixels, or H×W grey ones: H×W float32 in [0, 255]."""
+    scale = 255 / np.iinfo(pixels.dtype).max
+    gray = np.empty(pixels.shape[:2], np.float32)
+    for top in range(0, len(gray), BAND):
+        band = pixels[top : top + BAND].astype(np.float32)
+        if band.ndim == 3:
+            band = translation(torch.from_numpy(band).permute(2, 0, 1)[None])[0, 0].numpy()
+        gray[top : top + BAND] = band * scale
+    return gray
+
+
+def quantize(values: Tensor, dtype: np.dtype) -> np.ndarray:
+    """N×C×H×W in [0, 255] to N×H×W×C of a type, uint8, uint16, or float32 in [0, 1]."""
+    if dtype == np.float32:
+        return (values / 255).clamp(0, 1).permute(0, 2, 3, 1).numpy()
+    most = np.iinfo(dtype).max
+    values = (values * (most / 255)).round_().clamp_(0, most)
+    return values.permute(0, 2, 3, 1).numpy().astype(dtype)
+
+
+def resized(color: Tensor, size: "tuple[int, int]") -> Tensor:
+    """N×C×H×W colours at another size, for the chroma of a picture of that size."""
+    if tuple(color.shape[2:]) == tuple(size):
+        return color
+    return F.interpolate(color, size, mode="bilinear", align_corners=False)
+
+
+class Projection:
+    """Replaces the grey of a colouring O by the given grey I, whoever made O.
+
+    The chroma of O, what H_t does not see, is multiplied by the saturation s and kept,
+    :math:`O' = H_t^+ I + s (1 - H_t^+ H_t) O`, as by
+    :class:`~spynco_mm.models.ExactConsistency`; where a pixel would leave the range it gets the
+    largest part of its chroma that fits, so that no clamping touches the grey. In whole levels the
+    channel with the largest weight takes what the rounding of the others has moved, hence
+    |H_t(O') − I| is at most half a level times that weight: 0.29 levels for BT.601 and less than a
+    half for all usual weights, so that H_t(O') rounds to I.
+
+    Args:
+        translation: H_t, from three channels to one.
+        saturation: s; 0 gives grey, 1 keeps the chroma.
+
+    Raises:
+        ValueError: The saturation is negative or not finite.
+    """
+
+    def __init__(self, translation: HandcraftedTranslation, saturation: float = 1.0):
+        if not 0 <= saturation < float("inf"):
+            raise ValueError(f"saturation is a number from 0 on, got {saturation}.")
+        self.translation = translation
+        self.saturation = saturation
+        self._project = ExactConsistency(translation, out_of_range="compress")
+        self._main = int(translation.weight[0].abs().argmax())
+
+    def values(self, color: Tensor, gray: Tensor) -> Tensor:
+        """O' of N×3×H×W and I of N×1×H×W, in [0, 255] as all of them, not rounded."""
+        # The chroma is linear in O.
+        projected = self._project((color / 127.5 - 1) * self.saturation, gray / 127.5 - 1)
+        return (projected + 1) * 127.5
+
+    def __call__(self, color: Tensor, gray: Tensor, dtype: np.dtype) -> np.ndarray:
+        """N×3×H×W colours and N×1×H×W grey, in [0, 255], to N×H×W×3 of a type."""
+        result = np.empty((len(color), *color.shape[2:], 3), dtype)
+        for top in range(0, color.shape[2], BAND):
+            rows = slice(top, top + BAND)
+            values, wanted = self.values(color[:, :, rows], gray[:, :, rows]), gray[:, :, rows]
+            if dtype != np.float32:
+                level = 255 / np.iinfo(dtype).max
+                values = (values / level).round_().mul_(level)
+                moved = (wanted - self.translation(values)) / level
+                moved = (moved[:, 0] / self.translation.weight[0, self._main]).round_()
+                values[:, self._main] += moved * level
+            result[:, rows] = quantize(values, dtype)
+        return result
+
+
+def grey_error(pixels: np.ndarray, gray: np.ndarray, translation: HandcraftedTranslation) -> float:
+    """max |H_t(O) − I| of H×W×3 pixels and H×W grey in [0, 255], in levels of 255."""
+    return float(np.abs(to_gray(pixels, translation) - gray).max())
+
+
+def project_picture(gray: Picture, color: Picture, projection: Projection) -> Picture:
+    """A colouring by any program, with the grey of the picture that it was made from.
+
+    Args:
+        gray: What was colorized; a coloured picture counts as its grey. It gives size, bit depth,
+            transparency and metadata.
+        color: The colouring, of the same size, or reduced or enlarged as a whole: of it only the
+            chroma is used.
+        projection: With the H_t of choice.
+
+    Raises:
+        DataError: The pictures have different shapes.
+    """
+    size, other = gray.pixels.shape[:2], color.pixels.shape[:2]
+    if any(abs(s - o * max(size) / max(other)) > 1 for s, o in zip(size, other)):
+        raise DataError(
+            f"a colouring of {other[1]}×{other[0]} pixels cannot belong to a picture of "
+            f"{size[1]}×{size[0]}; give one of the same shape."
+        )
+    pixels = color.pixels if color.is_color else np.repeat(color.pixels[..., None], 3, axis=2)
+    colors = torch.from_numpy(pixels.astype(np.float32) * (255 / np.iinfo(pixels.dtype).max))
+    wanted = torch.from_numpy(to_gray(gray.pixels, projection.translation))[None, None]
+    colors = resized(colors.permute(2, 0, 1)[None], size)
+    (result,) = projection(colors, wanted, gray.pixels.dtype)
+    return Picture(result, gray.alpha, gray.metadata, gray.note)
