@@ -3,6 +3,10 @@
 python tools/colorize.py work_dirs/spynco_demo/epoch_10.pth old.jpg --out colored
 python tools/colorize.py epoch_10.pth album/ 'scans/**/*.tif' --out colored --sheet colored.html
 python tools/colorize.py epoch_10.pth album/ --out colored --working-size 512 --compare
+python tools/colorize.py --project grey.png colored_by_another_program.png --out colored
+
+The results have exactly the grey of the pictures: only the chroma is the network's, or the other
+program's. Every file's max |H_t(O) − I| is printed, in levels of 255.
 
 Colour pictures are turned grey first. What is there already is left alone, so an interrupted run
 goes on where it stopped. The exit status is 1 if any picture failed; they are listed at the end,
@@ -15,6 +19,7 @@ if __name__ == "__main__":  # before the imports below, which take seconds
     early.start()
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -22,10 +27,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from spynco_mm.apis import Colorizer
 from spynco_mm.apis.jobs import Report, colorize_files
-from spynco_mm.apis.pictures import OUTPUT_SUFFIXES
+from spynco_mm.apis.pictures import OUTPUT_SUFFIXES, read_picture
 from spynco_mm.apis.planning import left_out, plan
+from spynco_mm.apis.projection import Colored, Projection
 from spynco_mm.apis.sheet import ContactSheet
 from spynco_mm.datasets.images import unread
+from spynco_mm.models import HandcraftedTranslation
 from spynco_mm.utils.console import one_sentence_errors, printable
 from spynco_mm.utils.files import check_writable
 
@@ -34,8 +41,26 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("checkpoint", help="checkpoint file, which carries its config")
+    parser.add_argument(
+        "checkpoint",
+        help="checkpoint file, which carries its config; with --project the picture that was "
+        "colorized",
+    )
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="file, folder or pattern")
+    parser.add_argument(
+        "--project",
+        action="store_true",
+        help="INPUT is what another program made of the picture: give it that picture's grey",
+    )
+    parser.add_argument(
+        "--raw", action="store_true", help="what the network makes, with whatever grey it has"
+    )
+    parser.add_argument(
+        "--saturation",
+        type=float,
+        default=1.0,
+        help="factor of the chroma, as far as it is in range; the grey stays (default: 1)",
+    )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="for the results")
     parser.add_argument("--config", help="config file, instead of the one in the checkpoint")
     parser.add_argument(
@@ -71,6 +96,29 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+#: What a network is needed for, with what it is when it is not given.
+OF_NETWORKS = dict(
+    config=None, raw=False, output="1", working_size=None, device=None, batch_size=8, memory=None
+)
+
+
+def another_programs_work(args: argparse.Namespace) -> Colored:
+    """What takes the colorizer's place with ``--project``."""
+    given = [name for name, default in OF_NETWORKS.items() if getattr(args, name) != default]
+    if given:
+        raise ValueError(
+            f"--project runs no network, so --{given[0].replace('_', '-')} has no effect; leave it "
+            "out."
+        )
+    if len(args.inputs) != 1 or not all(map(os.path.isfile, [args.checkpoint, *args.inputs])):
+        raise ValueError(
+            "--project takes two picture files, the one that was colorized and the result; got "
+            f"{', '.join([args.checkpoint, *args.inputs])}."
+        )
+    projection = Projection(HandcraftedTranslation(), args.saturation)
+    return Colored(read_picture(args.inputs[0]), projection)
+
+
 def colorize(args: argparse.Namespace) -> int:
     """Do what the command line says; returns the number of pictures that failed."""
     if args.workers is not None and args.workers < 1:
@@ -80,17 +128,23 @@ def colorize(args: argparse.Namespace) -> int:
     if args.output != "all" and not args.output.isdigit():
         raise ValueError(f"--output is a number or 'all', not '{args.output}'.")
     sheet = ContactSheet(args.sheet) if args.sheet else None
-    colorizer = Colorizer(
-        args.config or args.checkpoint,
-        args.checkpoint if args.config else None,
-        device=args.device,
-        output=args.output if args.output == "all" else int(args.output),
-        working_size=args.working_size,
-        memory=None if args.memory is None else int(args.memory * 2**30),
-        batch_size=args.batch_size,
-    )
+    if args.project:
+        colorizer, inputs = another_programs_work(args), [args.checkpoint]
+    else:
+        inputs = args.inputs
+        colorizer = Colorizer(
+            args.config or args.checkpoint,
+            args.checkpoint if args.config else None,
+            device=args.device,
+            raw=args.raw,
+            saturation=args.saturation,
+            output=args.output if args.output == "all" else int(args.output),
+            working_size=args.working_size,
+            memory=None if args.memory is None else int(args.memory * 2**30),
+            batch_size=args.batch_size,
+        )
     suffix = f".{args.format}" if args.format else None
-    jobs = plan(args.inputs, args.out, colorizer.outputs, suffix, args.compare)
+    jobs = plan(inputs, args.out, colorizer.outputs, suffix, args.compare)
     try:
         check_writable(args.out / "result")
     except OSError as error:
@@ -108,7 +162,7 @@ def colorize(args: argparse.Namespace) -> int:
         show=sheet.add if sheet else None,
     )
     print_report(report, len(jobs))
-    if unseen := left_out(args.inputs, args.out):
+    if unseen := left_out(inputs, args.out):
         print(unread(unseen))
     if sheet:
         sheet.save(jobs, report)
@@ -132,6 +186,8 @@ def print_report(report: Report, planned: int) -> None:
     for note, names in sources.items():
         others = f" and {len(names) - 1} more" if len(names) > 1 else ""
         print(f"{names[0]}{others}: {note}")
+    for file, error in report.grey_errors.items():
+        print(f"{printable(file)}: max |H_t(O) − I| = {error:.3f}")
     sys.stdout.flush()
     for job, reason in report.failed.items():
         print(f"FAILED {printable(job.source)}: {printable(reason)}", file=sys.stderr)

@@ -33,10 +33,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--working-size",
         type=int,
-        default=512,
         metavar="PIXELS",
         help="colorize a copy whose longer side is reduced to this, and apply its chroma at full "
         "resolution; 0 colorizes at full resolution (default: 512)",
+    )
+    parser.add_argument(
+        "--raw",
+        action="store_true",
+        help="what the network makes, with whatever grey it has, at full resolution",
     )
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen at; 0.0.0.0 lets everybody in"
@@ -58,11 +62,14 @@ def main() -> None:
             raise ValueError("The page needs gradio; pip install -e '.[demo]'.")
         from spynco_mm.apis.demo import launch_demo
 
+        if args.working_size is None:
+            args.working_size = 0 if args.raw else 512
         colorizer = Colorizer(
             args.config or args.checkpoint,
             args.checkpoint if args.config else None,
             device=args.device,
             output="all",
+            raw=args.raw,
             working_size=args.working_size or None,
         )
         # As Ctrl-C does, leave no uploads behind.

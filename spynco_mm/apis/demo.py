@@ -26,6 +26,7 @@ from .pictures import (
     output_suffix,
     read_picture,
 )
+from .projection import grey_error
 
 # Before the import: gradio reports starts and looks for newer versions otherwise.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -97,18 +98,21 @@ def _preview(pixels: np.ndarray) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def comparison_html(pictures: "dict[str, np.ndarray]", chosen: str) -> str:
+def comparison_html(
+    pictures: "dict[str, np.ndarray]", chosen: str, notes: "dict[str, str]"
+) -> str:
     """The first picture under a slider with the chosen one, and all of them below.
 
     Args:
         pictures: H×W or H×W×3 pixels by title.
         chosen: Title of the one to compare with first.
+        notes: What stands behind some of the titles.
     """
     previews = {title: _preview(pixels) for title, pixels in pictures.items()}
     first = next(iter(previews))
     figures = "".join(
         f'<figure><img src="{source}" alt="{html.escape(title)}" onclick="{CHOOSE}">'
-        f"<figcaption>{html.escape(title)}</figcaption></figure>"
+        f"<figcaption>{html.escape(title + notes.get(title, ''))}</figcaption></figure>"
         for title, source in previews.items()
     )
     return (
@@ -128,9 +132,11 @@ def build_demo(colorizer: Colorizer, folder: Path, max_pixels: int) -> gr.Blocks
         max_pixels: Larger pictures are refused before they are decoded.
     """
 
-    def colorize(path: str) -> "tuple[str, list]":
+    def colorize(path: str, saturation: float) -> "tuple[str, list]":
         if path is None:
             return "", []
+        if colorizer.projection is not None:
+            colorizer.projection.saturation = saturation  # one at a time
         height, width = picture_size(path) or (0, 0)
         if width * height > max_pixels:
             raise gr.Error(
@@ -150,11 +156,13 @@ def build_demo(colorizer: Colorizer, folder: Path, max_pixels: int) -> gr.Blocks
     def colorize_file(path: Path) -> "tuple[str, list]":
         picture = read_picture(path)
         outputs = colorizer.colorize_pictures([picture])[0]
-        gray = np.round(to_gray(picture.pixels, colorizer.translation)).astype(np.uint8)
-        pictures = {"grey": gray}
+        exact, notes = to_gray(picture.pixels, colorizer.translation), {}
+        pictures = {"grey": np.round(exact).astype(np.uint8)}
         # From the coarsest output to the final one.
         for i, output in reversed(list(zip(colorizer.outputs, outputs))):
             pictures[_title(i)] = output.pixels
+            error = grey_error(output.pixels, exact, colorizer.translation)
+            notes[_title(i)] = f", |H_t(O) − I| ≤ {error:.2f}"
         if picture.is_color:
             pictures["real"] = picture.pixels
         results = []
@@ -167,7 +175,7 @@ def build_demo(colorizer: Colorizer, folder: Path, max_pixels: int) -> gr.Blocks
             output = fit_to_format(output, suffix)
             result.write_bytes(encode_picture(output, suffix))
             results.append(str(result))
-        view = comparison_html(pictures, _title(colorizer.outputs[0]))
+        view = comparison_html(pictures, _title(colorizer.outputs[0]), notes)
         if output.note:
             view += f"<p>The results are {html.escape(output.note)}.</p>"
         return view, results
@@ -184,10 +192,21 @@ def build_demo(colorizer: Colorizer, folder: Path, max_pixels: int) -> gr.Blocks
         with gr.Row():
             with gr.Column(scale=1):
                 upload = gr.File(label="Picture", type="filepath", elem_id="upload")
+                saturation = gr.Slider(
+                    0,
+                    3,
+                    value=1,
+                    step=0.1,
+                    label="Saturation",
+                    info="Of the chroma, as far as it is in range; the grey stays.",
+                    elem_id="saturation",
+                    visible=colorizer.projection is not None,
+                )
                 download = gr.File(label="Results", interactive=False, elem_id="download")
             with gr.Column(scale=3):
                 view = gr.HTML(elem_id="view")
-        upload.change(colorize, upload, [view, download], api_name=False)
+        for event in (upload.change, saturation.release):
+            event(colorize, [upload, saturation], [view, download], api_name=False)
     return page.queue(max_size=16, default_concurrency_limit=1)
 
 

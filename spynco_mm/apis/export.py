@@ -38,7 +38,8 @@ class ExportError(ValueError):
 class GrayToColor(nn.Module):
     """What is exported: N×1×H×W grey in [0, 1] to N×3×H×W RGB in [0, 1], of any N, H and W.
 
-    Pictures are extended by reflection and the results cropped, as a :class:`Colorizer` does.
+    Pictures are extended by reflection and the results cropped and projected, as a
+    :class:`Colorizer` does.
     """
 
     def __init__(self, colorizer: Colorizer):
@@ -47,6 +48,7 @@ class GrayToColor(nn.Module):
         self.run = AnyGenerator(self.generator)
         self.mean, self.std, self.bgr = colorizer.mean / 255, colorizer.std / 255, colorizer.bgr
         self.outputs = colorizer.outputs
+        self.projection = copy.deepcopy(colorizer.projection)
 
     @property
     def example(self) -> Tensor:
@@ -67,7 +69,10 @@ class GrayToColor(nn.Module):
         colors = []
         for i in self.outputs:
             color = pyramid[i - 1][:, :, :height, :width] * self.std + self.mean
-            colors.append((color.flip(1) if self.bgr else color).clamp(0, 1))
+            color = color.flip(1) if self.bgr else color
+            if self.projection is not None:
+                color = self.projection.values(color * 255, gray * 255) / 255
+            colors.append(color.clamp(0, 1))
         return tuple(colors)
 
 

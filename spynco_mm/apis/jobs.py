@@ -1,6 +1,7 @@
 """Colorize files: other threads read pictures ahead of the network and write them behind it."""
 
 import errno
+import io
 import os
 import time
 from collections import deque
@@ -19,9 +20,12 @@ from spynco_mm.utils.files import write_atomically
 from .colorizer import Colorizer, to_gray
 from .pictures import LONGEST, OUTPUT_SUFFIXES, Picture, encode_picture, fit_to_format, read_picture
 from .planning import Job
+from .projection import grey_error
 
 #: Decoded pictures that wait for the network, and coloured ones that wait to be written, in pixels.
 WAITING_PIXELS = 1 << 25
+#: Formats that change the pixels that are written.
+LOSSY = (".jpg", ".webp")
 #: What no later picture would fare better with.
 FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -39,6 +43,8 @@ class Report:
         notes: Jobs of whose source not everything went into the result, or whose name is not as
             usual, and what.
         stopped: Why the rest was not tried; empty if it was.
+        grey_errors: By file of the jobs done, max |H_t(O) − I| of what is in it, in levels of 255;
+            not of files that had to be reduced.
         megapixels: Of the sources done.
         seconds: From start to end.
         network_seconds: Of these, in the network.
@@ -49,6 +55,7 @@ class Report:
     failed: dict = field(default_factory=dict)
     notes: dict = field(default_factory=dict)
     stopped: str = ""
+    grey_errors: dict = field(default_factory=dict)
     megapixels: float = 0.0
     seconds: float = 0.0
     network_seconds: float = 0.0
@@ -86,13 +93,20 @@ def _read(job: Job, keep_color: bool) -> Picture:
 
 def _write(
     job: Job, picture: Picture, outputs: Sequence[Picture], colorizer: Colorizer, show: Show | None
-) -> str:
-    """Write all files of a job; returns what has to be said about them."""
+) -> "tuple[str, dict]":
+    """Write all files of a job; returns what has to be said about them, and their grey errors."""
+    exact, errors = to_gray(picture.pixels, colorizer.translation), {}
     said = Picture(picture.pixels)
     said.add_notes([job.note] if job.note else [])
     for target, output in zip(job.targets, outputs):
         output = fit_to_format(output, target.suffix)
-        write_atomically(target, encode_picture(output, target.suffix))
+        content = encode_picture(output, target.suffix)
+        write_atomically(target, content)
+        written = output.pixels
+        if OUTPUT_SUFFIXES[target.suffix.lower()] in LOSSY:
+            written = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+        if written.shape[:2] == exact.shape:
+            errors[target] = grey_error(written, exact, colorizer.translation)
         said.add_notes([output.note] if output.note else [])
     if job.comparison or show:
         both = side_by_side([_gray_bytes(picture, colorizer), *(o.pixels for o in outputs)])
@@ -107,7 +121,7 @@ def _write(
                 said.add_notes([f"the comparison is reduced to {image.width}×{image.height}"])
             compared = replace(picture, pixels=both, alpha=None)
             write_atomically(job.comparison, encode_picture(compared, job.comparison.suffix))
-    return said.note
+    return said.note, errors
 
 
 def _show_what_is_there(job: Job, colorizer: Colorizer, show: Show) -> None:
@@ -223,8 +237,10 @@ class _Bookkeeper:
             return
         self.report.done.append(job)
         self.report.megapixels += picture.pixels.shape[0] * picture.pixels.shape[1] / 1e6
-        if writing.result():
-            self.report.notes[job] = writing.result()
+        note, errors = writing.result()
+        if note:
+            self.report.notes[job] = note
+        self.report.grey_errors.update(errors)
         self.bar.update()
 
 

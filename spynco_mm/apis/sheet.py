@@ -71,6 +71,12 @@ def _lines(text: str, width: int) -> list[str]:
     return [line for line in lines if line]
 
 
+def _error(job: Job, report: Report) -> str:
+    """How far the grey of what was written is off, if it is known."""
+    errors = [report.grey_errors[file] for file in job.targets if file in report.grey_errors]
+    return f", |H_t(O) − I| ≤ {max(errors):.2f}" if errors else ""
+
+
 class ContactSheet:
     """Collects thumbnails while pictures are colorized, and becomes a PNG or an HTML file.
 
@@ -144,7 +150,7 @@ class ContactSheet:
             if target.suffix.lower() in SHOWN_BY_BROWSERS:
                 link = Path(os.path.relpath(target, self.path.parent)).as_posix()
                 picture = f'<a href="{quote(os.fsencode(link))}">{picture}</a>'
-            figures.append(f"<figure>{picture}<figcaption>{name}</figcaption></figure>")
+            figures.append(f"<figure>{picture}<figcaption>{name}{_error(job, report)}</figcaption></figure>")
         failed = sum(job in report.failed for job in jobs)
         summary = f"{len(jobs) - failed} pictures, {failed} failed."
         page = PAGE.format(title="Colorized pictures", summary=summary, figures="\n".join(figures))
@@ -155,7 +161,7 @@ class ContactSheet:
         captions = []
         for job in jobs:
             reason = report.failed.get(job)
-            text = job.source.name + (f": {reason}" if reason else "")
+            text = job.source.name + (f": {reason}" if reason else _error(job, report))
             captions.append(_lines(text, width))
         rows = [
             range(i, min(i + self.columns, len(jobs))) for i in range(0, len(jobs), self.columns)

@@ -50,7 +50,7 @@ def test_a_deeper_network(tmp_path):
     meta = dict(cfg=Config(dict(model=model)).pretty_text)
     state_dict = MODELS.build(model).state_dict()
     torch.save(dict(meta=meta, state_dict=state_dict), tmp_path / "deep.pth")
-    colorizer = Colorizer(tmp_path / "deep.pth", device="cpu")
+    colorizer = Colorizer(tmp_path / "deep.pth", device="cpu", raw=True)
     assert export_and_compare(colorizer, tmp_path / "deep.pt")["max_difference"] < 0.01
 
 

@@ -65,6 +65,54 @@ def test_options_reach_the_colorizer(run, album, tmp_path):
     assert abs(gray - data.camera()[:40, :60]).max() <= 0.51
 
 
+def test_the_grey_is_kept_and_reported(run, album, tmp_path):
+    gray = data.camera()[:40, :60]
+
+    def off(file):
+        return abs(np.asarray(Image.open(file)) @ np.array([0.299, 0.587, 0.114]) - gray).max()
+
+    for options in ([], ["--saturation", 2]):
+        out = tmp_path / f"out{len(options)}"
+        _, printed, _ = run(album, "--out", out, *options)
+        assert off(out / "a.png") < 0.3
+        assert f"{out}/a.png: max |H_t(O) − I| = {off(out / 'a.png'):.3f}" in printed
+        assert f"{out}/sub/b.jpg: max |H_t(O) − I| = " in printed  # JPEG's own losses
+    assert chroma(tmp_path / "out2/a.png") > 1.5 * chroma(tmp_path / "out0/a.png") > 3
+
+
+def chroma(file):
+    pixels = np.asarray(Image.open(file)).astype(int)
+    return (pixels.max(2) - pixels.min(2)).mean()
+
+
+def test_another_programs_work(monkeypatch, capsys, album, tmp_path):
+    Image.fromarray(data.chelsea()[:80, :120]).save(tmp_path / "theirs.png")
+
+    def call(*args):
+        monkeypatch.setattr(sys, "argv", [str(TOOL), "--project", *map(str, args)])
+        with pytest.raises(SystemExit) as info:
+            runpy.run_path(str(TOOL), run_name="__main__")
+        return info.value.code, capsys.readouterr()
+
+    pictures = [album / "a.png", tmp_path / "theirs.png"]
+    status, printed = call(*pictures, "--out", tmp_path / "out", "--compare")
+    assert status == 0
+    result = np.asarray(Image.open(tmp_path / "out/a.png"))
+    grey = result @ np.array([0.299, 0.587, 0.114])
+    np.testing.assert_array_equal(np.round(grey), data.camera()[:40, :60])
+    assert chroma(tmp_path / "out/a.png") > 10
+    assert f"max |H_t(O) − I| = {abs(grey - data.camera()[:40, :60]).max():.3f}" in printed.out
+
+    for args, message in (
+        ([*pictures, "--working-size", 9], "--project runs no network, so --working-size has no"),
+        ([*pictures, "--raw"], "--project runs no network, so --raw has no effect"),
+        ([*pictures, pictures[0]], "--project takes two picture files"),
+        ([album, pictures[1]], "--project takes two picture files"),
+    ):
+        status, printed = call(*args, "--out", tmp_path / "other")
+        assert message in f"{status}{printed.err}"
+
+
 def test_failures_are_listed_and_make_the_status_1(run, album, tmp_path):
     (album / "text.png").write_text("hello")
     status, printed, errors = run(album, "--out", tmp_path / "out", "--keep-color")
@@ -85,6 +133,7 @@ def test_failures_are_listed_and_make_the_status_1(run, album, tmp_path):
         (["--output", "first"], "--output is a number or 'all', not 'first'"),
         (["--workers", "0"], "--workers must be at least 1"),
         (["--memory", "-1"], "--memory must be positive"),
+        (["--raw", "--saturation", "2"], "raw=True leaves out the projection"),
         (["--working-size", "0"], "working_size must be at least 1"),
         (["--sheet", "sheet.jpg"], "A contact sheet is a .png or .html file"),
         (["--config", "missing.py"], "missing.py"),
