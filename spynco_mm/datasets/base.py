@@ -83,12 +83,16 @@ class ColorizationDataset(BaseDataset):
             index = other + (other >= index)
         return self.read_picture(self.get_data_info(index))
 
+    def reference(self, info: dict) -> np.ndarray:
+        """The H×W×3 uint8 RGB picture that the colours of an entry are compared with in testing."""
+        # A copy, not the same array twice: a transform may change either in place.
+        return info["img_gray"].copy()
+
     def item(self, index: int) -> dict:
         """The item before the pipeline, as the class describes it."""
         info = self.get_data_info(index)
         info["img_gray"] = self.read_picture(info)
-        # A copy, not the same array twice: a transform may change either in place.
-        info["img_color"] = info["img_gray"].copy() if self.test_mode else self.draw_color(info)
+        info["img_color"] = self.reference(info) if self.test_mode else self.draw_color(info)
         info["img_gray_channel_order"] = info["img_color_channel_order"] = "rgb"
         return info
 

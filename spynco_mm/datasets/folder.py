@@ -104,7 +104,10 @@ class FolderColorization(ColorizationDataset):
         color_dir: Folder of the colour pictures, or one for ``train`` and one for ``test``. They
             are also the ones turned grey, unless ``gray_dir`` is given.
         gray_dir: Other folder, or folders, for domain A. Its pictures are turned grey (grey ones
-            stay as they are), and in test mode they are their own reference.
+            stay as they are).
+        reference_dir: Folder, or folders, of the real colours of ``gray_dir``, under the same
+            names, to compare with in test mode. Without it the pictures of ``gray_dir`` are their
+            own reference, and so must be in colour there: a grey one would be best left grey.
         class_folders: The first folder level below ``color_dir`` (or ``gray_dir``) names the class.
         train_fraction: Split the pictures of ``color_dir`` at random, with this part for training.
         split_seed: Seed of that split.
@@ -122,6 +125,7 @@ class FolderColorization(ColorizationDataset):
         data_root: str = "",
         color_dir: str | dict[str, str] = "",
         gray_dir: str | dict[str, str] | None = None,
+        reference_dir: str | dict[str, str] | None = None,
         class_folders: bool = False,
         train_fraction: float | None = None,
         split_seed: int = 0,
@@ -145,8 +149,14 @@ class FolderColorization(ColorizationDataset):
                 f"{name}: split and split_file want a random split or a folder per split, but "
                 "there is neither; give train_fraction, or color_dir=dict(train=..., test=...)."
             )
+        if reference_dir is not None and gray_dir is None:
+            raise DataError(
+                f"{name}: reference_dir has the real colours of gray_dir's pictures, but there "
+                "is no gray_dir; the pictures of color_dir are their own reference."
+            )
         self.color_dir = color_dir
         self.gray_dir = gray_dir
+        self.reference_dir = reference_dir
         self.class_folders = class_folders
         self.train_fraction = train_fraction
         self.split_seed = split_seed
@@ -172,12 +182,14 @@ class FolderColorization(ColorizationDataset):
             paths = self._select_split(folder, paths)
         if self.gray_dir is not None and not self.test_mode:
             self.color_paths = [str(path) for path in list_images(self._folder(self.color_dir))]
-        if not self.class_folders:
-            return [dict(img_path=str(path)) for path in paths]
-        return [
-            dict(img_path=str(path), gt_label=labels[path.relative_to(folder).parts[0]])
-            for path in paths
-        ]
+        entries = [dict(img_path=str(path)) for path in paths]
+        for entry, path in zip(entries, paths):
+            if self.class_folders:
+                entry["gt_label"] = labels[path.relative_to(folder).parts[0]]
+            if self.reference_dir is not None and self.test_mode:
+                reference = self._folder(self.reference_dir) / path.relative_to(folder)
+                entry["reference_path"] = str(reference)
+        return entries
 
     def _folder(self, choice: str | dict[str, str]) -> Path:
         """A folder, of this split if there is one per split."""
@@ -216,8 +228,22 @@ class FolderColorization(ColorizationDataset):
         if self._fully_initialized:
             return
         super().full_init()
-        paths = [self.get_data_info(index)["img_path"] for index in range(len(self))]
-        self._decode_all(paths + self.color_paths)
+        entries = [self.get_data_info(index) for index in range(len(self))]
+        paths = [entry["img_path"] for entry in entries]
+        references = [e["reference_path"] for e in entries if "reference_path" in e]
+        self._decode_all(paths + self.color_paths + references)
+        if self.gray_dir is not None and self.test_mode:
+            self._check_references(references or paths)
+
+    def _check_references(self, paths: list[str]) -> None:
+        """Refuse to compare with pictures that have no colours: doing nothing would win."""
+        grey = [path for path in paths if not np.ptp(self._read(path), axis=2).any()]
+        if grey:
+            raise DataError(
+                f"{len(grey)} of {len(paths)} pictures to compare colours with are grey themselves "
+                f"({_some(grey, 3)}); name the folder of the real colours as reference_dir, or "
+                "leave out the evaluation and look at the results of tools/colorize.py."
+            )
 
     def _decode(self, path: str) -> np.ndarray:
         """A picture as H×W×3 uint8, at the size that was asked for."""
@@ -289,6 +315,12 @@ class FolderColorization(ColorizationDataset):
     def read_picture(self, info: dict) -> np.ndarray:
         """The picture of an entry, from memory or from its file."""
         return self._read(info["img_path"])
+
+    def reference(self, info: dict) -> np.ndarray:
+        """The real colours: the picture itself, or that of ``reference_dir``."""
+        if "reference_path" in info:
+            return self._read(info["reference_path"])
+        return super().reference(info)
 
     def draw_color(self, info: dict) -> np.ndarray:
         """Another picture; with a ``gray_dir`` any one of ``color_dir``."""

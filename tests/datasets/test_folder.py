@@ -155,6 +155,29 @@ def test_another_folder_for_domain_a(tmp_path):
     assert value(test[2]["img_color"]) == 2
 
 
+def test_grey_pictures_are_no_reference(tmp_path):
+    for i in range(3):
+        save(tmp_path / "real" / "sub" / f"{i}.png", 50 + i)
+        save_grey(tmp_path / "old" / "sub" / f"{i}.png", i)
+    kwargs = dict(data_root=tmp_path, color_dir="real", gray_dir="old")
+    FolderColorization(**kwargs)  # to learn from, they are what is wanted
+    with pytest.raises(
+        DataError, match=r"3 of 3 pictures to compare colours with are grey .*0\.png"
+    ):
+        FolderColorization(test_mode=True, **kwargs)
+    test = FolderColorization(test_mode=True, reference_dir="real", **kwargs)
+    assert [value(test[i]["img_gray"]) for i in range(3)] == [0, 1, 2]
+    assert [value(test[i]["img_color"]) for i in range(3)] == [50, 51, 52]
+    (tmp_path / "real" / "sub" / "1.png").unlink()
+    with pytest.raises(DataError, match=r"1 of 6 pictures .*real/sub/1\.png"):
+        FolderColorization(test_mode=True, reference_dir="real", **kwargs)
+
+
+def save_grey(path, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (20, 16), value).save(path)
+
+
 def test_class_folders(ucmerced):
     kwargs = dict(data_root=ucmerced, color_dir="Images", class_folders=True)
     dataset = FolderColorization(**kwargs)
@@ -188,6 +211,7 @@ def test_lazy_init_reads_nothing(tmp_path):
     "kwargs, message",
     [
         (dict(data_root="/nowhere"), "/nowhere: there is no such folder"),
+        (dict(reference_dir="b"), "reference_dir has the real colours .* there is no gray_dir"),
         (dict(train_fraction=0.5, gray_dir="b"), "it goes with neither a gray_dir nor"),
         (dict(train_fraction=0.5, color_dir=dict(train="a")), "it goes with neither a gray_dir"),
         (dict(split_file="a.json"), "give train_fraction, or color_dir=dict"),
