@@ -105,7 +105,7 @@ def test_trains_and_evaluates(path, data_root, tmp_path):
     assert all(torch.isfinite(value).all() for value in after.values())
     saved = {file.name for file in tmp_path.iterdir()}
     assert {"epoch_1.pth", "results.json", "pyramid.png"} <= saved
-    assert any(name.startswith("best_G1_MSE") for name in saved)
+    assert any(name.startswith("best_G1_projected_concordance") for name in saved)
     runner.test()
 
 

@@ -69,7 +69,7 @@ def test_mmagics_cyclegan(tmp_path):
     cyclegan = MODELS.build(model).eval()
     cyclegan.init_weights()
     content = dict(meta=dict(cfg=f"model = {model}"), state_dict=cyclegan.state_dict())
-    colorize = Colorizer(saved(content, tmp_path / "cyclegan.pth"), device="cpu")
+    colorize = Colorizer(saved(content, tmp_path / "cyclegan.pth"), device="cpu", raw=True)
 
     gray = torch.rand(1, 1, 32, 32)
     with torch.no_grad():
