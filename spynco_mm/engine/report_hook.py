@@ -41,7 +41,8 @@ class ColorizationReportHook(Hook):
     - backends such as TensorBoard get the grid as ``pyramid``. Those that would only write one more
       PNG do not.
 
-    Works with every model that the metric can score, such as mmagic's CycleGAN.
+    Works with every model that the metric can score, such as mmagic's CycleGAN, and beside other
+    metrics, such as mmagic's ``TransFID`` in mmagic's ``MultiValLoop``.
 
     Args:
         num_images: Rows of the grid.
@@ -57,21 +58,41 @@ class ColorizationReportHook(Hook):
     # ------------------------------------------------------------------ what to report
 
     @staticmethod
-    def _metric(loop: BaseLoop) -> ColorizationMetric:
-        """The one metric of a loop that knows its settings."""
+    def _metric(loop: BaseLoop) -> ColorizationMetric | None:
+        """The one metric of a loop that knows its settings; None if others measure alone."""
         metrics = [metric for metric in metrics_of(loop) if hasattr(metric, "settings")]
-        if len(metrics) != 1:
+        if len(metrics) > 1:
             raise ValueError(
-                "ColorizationReportHook needs exactly one ColorizationMetric in the evaluator of "
-                f"{type(loop).__name__}, found {len(metrics)}."
+                "ColorizationReportHook needs one ColorizationMetric in the evaluator of "
+                f"{type(loop).__name__}, found {len(metrics)}; leave out the others."
             )
-        return metrics[0]
+        return metrics[0] if metrics else None
+
+    @staticmethod
+    def _check_loop(loop: BaseLoop) -> None:
+        """Refuse mmagic's own metrics in mmengine's loops, which they fail in at the first end."""
+        if hasattr(loop, "evaluators"):
+            return
+        for metric in metrics_of(loop):
+            # What they prepare is prepared by mmagic's loops only. Ours does without.
+            if hasattr(metric, "prepare") and not hasattr(metric, "settings"):
+                kind = "val" if "Val" in type(loop).__name__ else "test"
+                raise ValueError(
+                    f"{type(metric).__name__} is a metric of mmagic's and works in its loops only, "
+                    f"not in {type(loop).__name__}; set {kind}_cfg="
+                    f"dict(type='Multi{kind.capitalize()}Loop')."
+                )
 
     def before_run(self, runner: Runner) -> None:
         """Fail before the training rather than after its first epochs."""
         for loop in (runner._val_loop, runner._test_loop):
             if isinstance(loop, BaseLoop):
-                self._metric(loop)
+                self._check_loop(loop)
+                if self._metric(loop) is None:
+                    runner.logger.warning(
+                        f"ColorizationReportHook reports nothing of {type(loop).__name__}: its "
+                        "evaluator has no ColorizationMetric."
+                    )
 
     # ------------------------------------------------------------------ some of the images
 
@@ -119,8 +140,10 @@ class ColorizationReportHook(Hook):
 
     @master_only
     def _report(
-        self, runner: Runner, split: str, metric: ColorizationMetric, metrics: dict
+        self, runner: Runner, split: str, metric: ColorizationMetric | None, metrics: dict
     ) -> None:
+        if metric is None:
+            return
         work_dir = Path(runner.work_dir)
         settings = {**metric.settings, "split": split}
         if runner.cfg.filename:

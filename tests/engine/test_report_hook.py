@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 from mmagic.structures import DataSample
+from mmengine.config import Config
 from mmengine.registry import VISBACKENDS
+from mmengine.runner import Runner
 from mmengine.visualization import BaseVisBackend
 
 from spynco_mm.engine.report_hook import ColorizationReportHook
@@ -15,7 +17,7 @@ from spynco_mm.evaluation import read_images
 from spynco_mm.visualization import pyramid_grid
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
-from toy_colorizer import NUM_IMAGES, make_gray, make_image, make_runner
+from toy_colorizer import NUM_IMAGES, make_gray, make_image, make_runner, validate
 
 HOOK = dict(type="ColorizationReportHook", num_images=3)
 CYCLEGAN = dict(
@@ -165,10 +167,79 @@ def test_cyclegan(tmp_path):
     assert read_png(tmp_path / "pyramid.png").shape[1] < 4 * 140
 
 
-def test_needs_one_metric(tmp_path):
+def test_needs_no_more_than_one_metric(tmp_path):
     runner = make_runner(tmp_path, custom_hooks=[HOOK])
-    runner.val_loop.evaluator.metrics.clear()
-    with pytest.raises(ValueError, match=r"exactly one ColorizationMetric .* ValLoop, found 0"):
+    metrics = runner.val_loop.evaluator.metrics
+    metrics *= 2
+    with pytest.raises(ValueError, match=r"needs one ColorizationMetric .* ValLoop, found 2"):
         runner.val()
+    metrics.clear()
+    lines = []
+    runner.logger.warning = lambda text, *args: lines.append(text)
+    runner.val()
+    assert "reports nothing of ValLoop: its evaluator has no ColorizationMetric." in lines[0]
+    assert not (tmp_path / "results.json").exists()
     with pytest.raises(ValueError, match="at least 1, got 0"):
         ColorizationReportHook(num_images=0)
+
+
+class TinyInception(torch.nn.Module):
+    """Called as StyleGAN's TorchScript network is: bytes in, features out."""
+
+    def forward(self, images: torch.Tensor, return_features: bool) -> torch.Tensor:
+        return images.float().flatten(2).mean(2) if return_features else images.float()
+
+
+def narrow_demo(tmp_path, loop, metrics):
+    cfg = Config.fromfile(Path(__file__).parents[2] / "configs" / "spynco_exact_demo.py")
+    cfg.merge_from_dict(
+        {
+            "work_dir": str(tmp_path),
+            "experiment_name": tmp_path.name,
+            "model.generator.base_channels": 2,
+            "model.generator.num_blocks": 1,
+            "default_hooks.checkpoint.save_best": None,  # wants a training
+            "val_dataloader.dataset.indices": 8,
+            "val_dataloader.num_workers": 0,
+            "val_dataloader.persistent_workers": False,
+            "log_level": "WARNING",
+        }
+    )
+    cfg.val_cfg, cfg.val_evaluator = dict(type=loop), metrics
+    return Runner.from_cfg(cfg)
+
+
+@pytest.fixture
+def fid(tmp_path):
+    """mmagic's FID with weights that are there."""
+    path = tmp_path / "inception.pt"
+    torch.jit.script(TinyInception()).save(str(path))
+    return dict(
+        type="TransFID",
+        prefix="FID",
+        fake_nums=8,
+        real_nums=8,
+        fake_key="fake_color",
+        real_key="img_color",
+        sample_model="orig",
+        inception_path=str(path),
+        inception_pkl=str(tmp_path / "real.pkl"),
+    )
+
+
+def test_mmagics_fid_beside_ours(tmp_path, fid):
+    runner = narrow_demo(tmp_path, "MultiValLoop", [dict(type="ColorizationMetric"), fid])
+    found = validate(runner)
+    assert found["FID/fid"] > 0 and found["G1/CIEDE2000"] > 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["G1"]["MSE"] == found["G1/MSE"]
+
+    runner.val_loop.evaluators[0].metrics.pop(0)
+    found = validate(runner)  # FID alone
+    assert list(found) == ["FID/fid", "FID/mean", "FID/cov"]
+
+
+def test_mmagics_fid_in_mmengines_loop(tmp_path, fid):
+    runner = narrow_demo(tmp_path, "ValLoop", [dict(type="ColorizationMetric"), fid])
+    with pytest.raises(ValueError, match=r"TransFID is a metric .* val_cfg=.*type='MultiValLoop'"):
+        runner.val()
