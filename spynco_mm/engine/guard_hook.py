@@ -9,6 +9,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import get_state_dict
 
+from spynco_mm.models import ExactConsistency
 from spynco_mm.utils.checkpoint import CheckpointError, same_kind
 
 
@@ -33,7 +34,8 @@ class GuardHook(Hook):
         """Change the checkpoint in place.
 
         Raises:
-            CheckpointError: It cannot be resumed, or its weights are of another type.
+            CheckpointError: It cannot be resumed, or its weights are of another type or were
+                trained for another form of a layer.
         """
         source = runner._load_from
         named = source or runner.work_dir
@@ -41,6 +43,7 @@ class GuardHook(Hook):
             _check_progress(named, checkpoint)
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         _check_types(named, get_state_dict(model), checkpoint, runner._resume)
+        _check_forms(named, model, checkpoint)
         hub = checkpoint.get("message_hub")
         if isinstance(hub, dict) and isinstance(hub.get("runtime_info"), dict):
             folders = [
@@ -94,6 +97,18 @@ def _check_types(source: str, model: dict, checkpoint: dict, resume: bool) -> No
                     f"{kind}, so its run cannot go on exactly; start a new one from these weights "
                     "with --cfg-options load_from=..."
                 )
+
+
+def _check_forms(source: str, model: torch.nn.Module, checkpoint: dict) -> None:
+    """Name the file whose weights fit, but were trained with another form of a layer."""
+    forms = getattr(checkpoint.get("state_dict"), "_metadata", {})
+    for name, module in model.named_modules():
+        form = forms.get(re.sub(r"(^|\.)module\.", r"\1", name), {})
+        if isinstance(module, ExactConsistency) and "version" in form:
+            try:
+                module.check_version(form["version"])
+            except ValueError as error:
+                raise CheckpointError(f"{source}: {error}") from error
 
 
 def checkpoint_folder(hook: CheckpointHook, work_dir: str) -> str:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
@@ -238,3 +239,18 @@ def test_what_is_no_checkpoint_of_a_run(first, tmp_path, change):
     path = edited(first, tmp_path / "odd.pth", lambda content: content.update(change))
     with pytest.raises(CheckpointError, match=r"odd\.pth: (it does not say how far|its )"):
         run(tmp_path / "b", 2, path)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_weights_of_the_first_exact_consistency(tiny_checkpoint, tmp_path, resume):
+    def edit(content):
+        content["state_dict"]._metadata["generator.consistency"]["version"] = 1
+
+    content = torch.load(tiny_checkpoint, weights_only=True)
+    cfg = Config.fromstring(content["meta"]["cfg"], ".py")
+    cfg.work_dir, cfg.resume = str(tmp_path), resume
+    cfg.load_from = str(edited(tiny_checkpoint, tmp_path / "old.pth", edit))
+    with pytest.raises(
+        CheckpointError, match=r"old\.pth: this checkpoint's .* its first form, and"
+    ):
+        Runner.from_cfg(cfg).load_or_resume()
