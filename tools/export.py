@@ -34,6 +34,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--output", default="1", help="1 (the final output), 2, 3, ..., or all (default: 1)"
     )
+    parser.add_argument(
+        "--raw", action="store_true", help="what the network makes, with whatever grey it has"
+    )
     return parser.parse_args()
 
 
@@ -46,6 +49,7 @@ def main() -> None:
             args.config or args.checkpoint,
             args.checkpoint if args.config else None,
             device="cpu",
+            raw=args.raw,
             output=args.output if args.output == "all" else int(args.output),
         )
         report = export_and_compare(colorizer, args.file)
