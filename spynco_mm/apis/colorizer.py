@@ -25,6 +25,7 @@ from .tiled import can_tile, tiled_pyramid
 #: A line is padded to many times its size: one that is longer is colorized from a copy so long.
 LONGEST_LINE = 8192
 
+
 class Colorizer:
     """Colorizes grey pictures; coloured ones are turned grey first, with the model's H_t.
 

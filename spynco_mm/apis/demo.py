@@ -98,9 +98,7 @@ def _preview(pixels: np.ndarray) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def comparison_html(
-    pictures: "dict[str, np.ndarray]", chosen: str, notes: "dict[str, str]"
-) -> str:
+def comparison_html(pictures: "dict[str, np.ndarray]", chosen: str, notes: "dict[str, str]") -> str:
     """The first picture under a slider with the chosen one, and all of them below.
 
     Args:

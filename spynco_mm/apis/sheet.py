@@ -150,7 +150,9 @@ class ContactSheet:
             if target.suffix.lower() in SHOWN_BY_BROWSERS:
                 link = Path(os.path.relpath(target, self.path.parent)).as_posix()
                 picture = f'<a href="{quote(os.fsencode(link))}">{picture}</a>'
-            figures.append(f"<figure>{picture}<figcaption>{name}{_error(job, report)}</figcaption></figure>")
+            figures.append(
+                f"<figure>{picture}<figcaption>{name}{_error(job, report)}</figcaption></figure>"
+            )
         failed = sum(job in report.failed for job in jobs)
         summary = f"{len(jobs) - failed} pictures, {failed} failed."
         page = PAGE.format(title="Colorized pictures", summary=summary, figures="\n".join(figures))

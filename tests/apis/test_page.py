@@ -1,5 +1,6 @@
 """What the page does with a file; tests/tools/test_demo.py sees it in a browser."""
 
+import re
 import socket
 
 import numpy as np
@@ -23,8 +24,9 @@ def drop(colorizer, tmp_path):
     """What happens when a file is dropped."""
     (tmp_path / "results").mkdir()
     page = demo.build_demo(colorizer, tmp_path / "results", 100_000)
-    (function,) = [entry.fn for entry in page.fns.values() if entry.name == "colorize"]
-    return lambda path: function(str(path))
+    entries = [entry for entry in page.fns.values() if entry.name == "colorize"]
+    assert len({entry.concurrency_id for entry in entries}) == 1  # one at a time
+    return lambda path, saturation=1: entries[0].fn(str(path), saturation)
 
 
 def test_results_carry_the_names_of_picture_and_output(drop, tmp_path):
@@ -77,3 +79,17 @@ def test_a_port_that_is_taken_advises_another(colorizer):
         port = taken.getsockname()[1]
         with pytest.raises(OSError, match=rf"127\.0\.0\.1, port {port}: .* another with --port"):
             demo.launch_demo(colorizer, port=port)
+
+
+def test_saturation_and_the_grey(drop, tmp_path):
+    gray = data.camera()[:40, :60]
+    Image.fromarray(gray).save(tmp_path / "man.png")
+    strength = {}
+    for saturation in (0, 2, 1):
+        page, files = drop(tmp_path / "man.png", saturation)
+        result = np.asarray(Image.open(files[0]))
+        error = abs(result @ np.array([0.299, 0.587, 0.114]) - gray).max()
+        assert re.findall(r"G₁, \|H_t\(O\) − I\| ≤ (\d\.\d\d)<", page) == [f"{error:.2f}"]
+        assert error < 0.3
+        strength[saturation] = (result.max(2).astype(int) - result.min(2)).mean()
+    assert strength[0] == 0 < 1.5 * strength[1] < strength[2]
