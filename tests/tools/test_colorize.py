@@ -191,7 +191,8 @@ def test_all_that_happened_is_said(run, album, tmp_path):
 
 
 MEASURED = """
-import resource, runpy, sys
+import os, resource, runpy, sys
+sys.path.insert(0, os.path.dirname(sys.argv[1]))
 import spynco_mm.apis
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 sys.argv = sys.argv[1:]
