@@ -10,6 +10,10 @@ from .backend import compiled, differentiable_once, exported
 
 #: Values in a block of samples, about.
 BLOCK = 2**18
+#: Positions of a channels-last map beyond which batch norm's kernel is no longer exact enough. It
+#: takes the variance in one pass in single precision: with a mean of 100 deviations it is off by
+#: 8e-5 of itself at 1000×1000 and by 0.4 at 2000×2000, with a mean of 0 by 0.007 at 4000×4000.
+LARGE = 2**17
 
 
 def norm_relu(
@@ -63,6 +67,18 @@ def _by_batch_norm(x: Tensor) -> bool:
     return len(x) == 1 and (x.is_cuda or x.dtype in (torch.float32, torch.float64))
 
 
+def _normalize_large(x: Tensor, y: Tensor, inverse: Tensor, eps: float) -> None:
+    """y and the inverse deviation of one sample with channels last, in two passes."""
+    torch.sub(x, x.mean((2, 3), keepdim=True, dtype=inverse.dtype), out=y)
+    pixels = y.permute(0, 2, 3, 1).flatten(0, 2)  # [H·W, C]
+    # Sums of few squares, and their sum in double precision.
+    parts = pixels.split(BLOCK // 16)
+    norms = [torch.linalg.vector_norm(part, dim=0, dtype=inverse.dtype) for part in parts]
+    variance = torch.stack(norms).double().square_().sum(0) / len(pixels)
+    inverse.copy_((variance + eps).rsqrt().view_as(inverse))
+    y.mul_(inverse)
+
+
 class _NormReLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, residual: Tensor | None, eps: float, slope: float) -> Tensor:
@@ -72,7 +88,9 @@ class _NormReLU(torch.autograd.Function):
         y, inverse = torch.empty_like(x), x.new_empty(*x.shape[:2], 1, 1, dtype=wide)
         features = [x, y, inverse] if residual is None else [x, y, inverse, residual]
         for x_, y_, inverse_, *residual_ in _blocks(*features):
-            if _by_batch_norm(x_):
+            if len(x_) == 1 and x_[0, 0].numel() > LARGE and not x_.is_contiguous():
+                _normalize_large(x_, y_, inverse_, eps)
+            elif _by_batch_norm(x_):
                 out = y_, torch.empty_like(inverse_).flatten(), inverse_.flatten()
                 torch.native_batch_norm(x_, *[None] * 4, True, 0.0, eps, out=out)
             else:

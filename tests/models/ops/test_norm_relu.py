@@ -21,6 +21,21 @@ def test_both_forms(monkeypatch, memory_format, block, slope, residual):
     assert_same(op, *tensors, memory_format=memory_format)
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("mean, side", [(100, 1000), (100, 2000), (0, 2000)])
+def test_statistics_of_large_maps(mean, side, memory_format):
+    """To 1e-5 of the deviation, as in double precision."""
+    x = (normal(1, 2, side, side).float() + mean).to(memory_format=memory_format)
+    wide = x.double()
+    variance = wide.var((2, 3), unbiased=False, keepdim=True)
+    expected = (wide - wide.mean((2, 3), keepdim=True)) / (variance + 1e-5).sqrt()
+    ctx = torch.autograd.function.FunctionCtx()
+    y = norm_relu._NormReLU.forward(ctx, x, None, 1e-5, 1.0)
+    assert (ctx.to_save[1].double() * (variance + 1e-5).sqrt() - 1).abs().max() < 1e-5
+    # The mean itself, and with it each value, is rounded in single precision.
+    assert (y.double() - expected).abs().max() < 1e-5 + 4e-7 * mean
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_on_a_gpu(dtype, memory_format):
