@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmagic.registry import HOOKS
+from mmagic.visualization import VisBackend
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
@@ -168,9 +169,6 @@ class ColorizationReportHook(Hook):
             if split == "val":
                 unit = "epoch" if by_epoch else "iter"
                 save_png(grid, work_dir / "vis" / f"{unit}_{step}.png")
-        # Here, since it takes a second that only trainings have; they have it already.
-        from mmagic.visualization import VisBackend
-
         # Not by visualizer.add_image: it would hand the picture to the local backends too.
         for backend in runner.visualizer._vis_backends.values():
             if not isinstance(backend, (LocalVisBackend, VisBackend)):
