@@ -66,7 +66,6 @@ def _train(
     port: int,
     config: Path,
     folder: Path,
-    start: Path | None,
     connection: Connection,
 ) -> None:
     """Train a config to its end, as tools/train.py does, as one of some processes."""
@@ -86,8 +85,7 @@ def _train(
         with one_sentence_errors():
             launcher = "pytorch" if processes > 1 else "none"
             cfg = launch.load_config(str(config), str(folder), launcher=launcher)
-            if start is not None:
-                launch.resume_from(cfg, str(start))
+            launch.resume_from(cfg, "auto")
             runner = Runner.from_cfg(cfg)
             launch.check_train_data(runner)
             runner.register_hook(Progress(connection))
@@ -176,19 +174,6 @@ class Run:
             )
         return file
 
-    def resume_point(self) -> Path | None:
-        """The newest checkpoint up to which no evaluation is missing.
-
-        A run that is killed while it evaluates has a checkpoint of that epoch but no scores, and
-        would go on behind it.
-        """
-        evaluated, found = set(self.history()), []
-        for file in self.folder.glob("epoch_*.pth"):
-            epoch = int(file.stem.split("_")[1])
-            if {e for e in self.epochs if e <= epoch} <= evaluated:
-                found.append((epoch, file))
-        return max(found)[1] if found else None
-
     def train(self, title: str = "") -> None:
         """Train it to its end, from where it stopped; nothing if it is finished.
 
@@ -219,7 +204,7 @@ class Run:
     def _watch(self, bar: tqdm) -> None:
         """Start the processes and wait for them; where one fails, the others are ended."""
         progress, theirs = multiprocessing.Pipe(duplex=False)
-        where = (self.gpus, get_free_port(), self.config, self.folder, self.resume_point(), theirs)
+        where = (self.gpus, get_free_port(), self.config, self.folder, theirs)
         # New processes, which start from nothing as from the command line, and end with this one.
         self._processes = start_processes(_train, where, self.gpus, join=False)
         theirs.close()

@@ -137,7 +137,7 @@ def test_interrupted_run_goes_on(folder):
     reproduce(study(folder), ["fig6"])
     after = read_history(run.folder)
     added = (run.folder / "train.log").read_text()[len(log) :]
-    assert "resumed epoch: 1" in added
+    assert "resumed epoch: 2" in added
     assert after[0] == before[0] and after[1]["epoch"] == 2
     # Exactly what it would have been.
     assert after[1]["metrics"] == pytest.approx(before[1]["metrics"], rel=1e-6)

@@ -121,18 +121,14 @@ def test_small_preset_crops_what_a_folder_holds(tmp_path):
     assert cfg.val_evaluator[0].per_photograph
 
 
-def test_a_run_goes_on_before_the_first_missing_evaluation(tmp_path):
+def test_a_run_is_finished_when_all_its_evaluations_are_there(tmp_path):
     cfg = Config(dict(train_cfg=dict(max_epochs=6, val_interval=2)))
     run = Run("r", cfg, tmp_path)
-    assert run.epochs == [2, 4, 6] and run.resume_point() is None and not run.finished()
-    (tmp_path / "history.jsonl").write_text('{"epoch": 2, "iter": 2}\n')
-    for epoch in (2, 3, 4):
-        (tmp_path / f"epoch_{epoch}.pth").touch()
-    # Killed while it evaluated epoch 4: from there it would never be evaluated.
-    assert run.resume_point().name == "epoch_3.pth"
-    with open(tmp_path / "history.jsonl", "a") as file:
-        file.write('{"epoch": 4, "iter": 4}\n{"epoch": 6, "iter": 6}\n')
-    assert run.resume_point().name == "epoch_4.pth" and run.finished()
+    assert run.epochs == [2, 4, 6] and not run.finished()
+    (tmp_path / "history.jsonl").write_text('{"epoch": 2}\n{"epoch": 4}\n')
+    assert not run.finished()
+    (tmp_path / "history.jsonl").write_text('{"epoch": 2}\n{"epoch": 4}\n{"epoch": 6}\n')
+    assert run.finished()
     with pytest.raises(FileNotFoundError, match="no checkpoint of epoch 6"):
         run.checkpoint(6)
 
