@@ -2,6 +2,7 @@ import gc
 import os
 import re
 import threading
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -38,6 +39,23 @@ class Trap:
 @pytest.fixture
 def trap(tmp_path):
     return Trap(tmp_path / "trap")
+
+
+@pytest.fixture
+def full_disk():
+    """``with full_disk(n)``: no file may grow beyond n bytes."""
+    resource = pytest.importorskip("resource")
+
+    @contextmanager
+    def limit(size):
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    return limit
 
 
 @pytest.fixture(scope="session")

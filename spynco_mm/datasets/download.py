@@ -19,7 +19,7 @@ from torchvision.datasets import CIFAR10
 from tqdm import tqdm
 
 from spynco_mm.utils.fetch import fetch, progress_bar
-from spynco_mm.utils.files import lock_folder
+from spynco_mm.utils.files import FULL, lock_folder
 
 from .images import DataError
 
@@ -144,6 +144,11 @@ def _fetch_and_unpack(name: str, source: Source, root: Path) -> None:
         try:
             fetch(source.url, archive)
         except (OSError, http.client.HTTPException) as error:
+            if getattr(error, "errno", None) in FULL:
+                raise DataError(
+                    f"{archive}: it cannot be written ({error}); make room for it, after which the "
+                    "same command goes on, or choose another --root."
+                ) from error
             raise DataError(
                 f"{source.url} cannot be fetched ({error}); fetch it on a computer with a network, "
                 f"put it at {archive} and run 'python tools/prepare_data.py {name} --root "

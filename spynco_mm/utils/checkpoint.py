@@ -17,6 +17,7 @@ from mmengine.logging import HistoryBuffer
 from torch import Tensor
 
 from .fetch import fetch
+from .files import FULL
 
 PathLike = str | os.PathLike
 
@@ -114,6 +115,10 @@ def fetch_checkpoint(url: str) -> Path:
             fetch(url, mine)
             os.replace(mine, file)
         except (OSError, http.client.HTTPException, ValueError) as error:
+            if getattr(error, "errno", None) in FULL:
+                raise CheckpointError(
+                    f"{url} cannot be kept as {file} ({error}); make room for it."
+                ) from error
             raise CheckpointError(
                 f"{url} cannot be fetched ({error}); fetch it on a computer with a network, and "
                 "name the file."

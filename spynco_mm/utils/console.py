@@ -1,7 +1,6 @@
 """What every tool says and takes on the command line, and how it ends."""
 
 import argparse
-import errno
 import io
 import logging
 import os
@@ -18,6 +17,7 @@ import torch.distributed
 from mmengine.config import DictAction
 
 from .. import compat
+from .files import FULL
 
 
 class CfgOptions(DictAction):
@@ -62,9 +62,6 @@ def printable(name: object) -> str:
 
 #: Mistakes in a config that mmengine finds while it builds; other errors of these types are bugs.
 CONFIG_MISTAKES = r"unexpected keyword argument|missing \d+ required|is not in the .* registry"
-
-#: What a system says of a disk, a share of one, or a file that can grow no further.
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 #: What torch says of other processes, and what that means.
 OTHER_PROCESSES = {

@@ -10,6 +10,9 @@ from typing import IO
 
 from mmengine.fileio import LocalBackend, register_backend
 
+#: What a system says of a disk, a share of one, or a file that can grow no further.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 def write_atomically(path: str | Path, data: bytes) -> None:
     """Write a file that no reader sees half-written, and no crash leaves so.

@@ -103,6 +103,14 @@ def test_a_root_that_is_a_file(offer, tmp_path):
         prepare_data("toy", tmp_path / "file")
 
 
+def test_a_full_disk(offer, tmp_path, full_disk):
+    offer(CONTENT)
+    words = r"toy\.zip: it cannot be written .*; make room for it"
+    with full_disk(10**5), pytest.raises(DataError, match=words):
+        prepare_data("toy", tmp_path)
+    assert (tmp_path / "toy.zip.part").stat().st_size == 10**5  # where the next call goes on
+
+
 def test_two_at_once(offer, tmp_path, capfd):
     """The second one waits, and finds the work done."""
     offer(b"")

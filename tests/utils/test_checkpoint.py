@@ -260,8 +260,11 @@ def test_an_address_is_fetched_once_and_read_as_data(server, cache, trap, tmp_pa
     assert not trap.folder.exists()
 
 
-def test_what_is_not_whole_is_not_used(server, cache, tmp_path):
+def test_what_is_not_whole_is_not_used(server, cache, tmp_path, full_disk):
     url = put(server, "a.pth", dict(a=torch.ones(30_000)), tmp_path)
+    words = r"cannot be kept as .*a\.pth \(.*; make room for it\.$"
+    with full_disk(10**4), pytest.raises(CheckpointError, match=words):
+        read_checkpoint(url)
     server.breaks = [50_000, 0]
     with pytest.raises(CheckpointError, match=r"a\.pth cannot be fetched \(.*name the file\.$"):
         read_checkpoint(url)

@@ -154,16 +154,12 @@ def log(path):
 @pytest.mark.parametrize(
     "writer", [write, log, lambda path: write_atomically(path, b"a" * 10**5)], ids=str
 )
-def test_a_full_disk_is_one_sentence_with_the_file(writer, tmp_path, capsys, monkeypatch):
+def test_a_full_disk_is_one_sentence_with_the_file(
+    writer, tmp_path, capsys, monkeypatch, full_disk
+):
     monkeypatch.delenv("SPYNCO_TRACEBACK", raising=False)
-    resource = pytest.importorskip("resource")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10**4, limits[1]))
-    try:
-        with pytest.raises(SystemExit), one_sentence_errors("--resume goes on"):
-            writer(tmp_path / "a.pth")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with full_disk(10**4), pytest.raises(SystemExit), one_sentence_errors("--resume goes on"):
+        writer(tmp_path / "a.pth")
     said = f"OSError: {tmp_path}/a.pth could not be written: File too large. Make room; --resume "
     assert said in capsys.readouterr().err
 
