@@ -131,6 +131,10 @@ def test_source_distribution_builds_the_same_wheel(tree, tmp_path):
         with zipfile.ZipFile(tmp_path / folder.name / wheel) as archive:
             names.append(set(archive.namelist()))
     assert names[0] == names[1]
+    for name in ("CONTRIBUTING.md", "CHANGELOG.md", "CITATION.cff", "LICENSE", "docs/colorize.md"):
+        assert (source / name).is_file(), name
+    for name in ("reproduction/configs/small.py", "benchmark/worker.py"):
+        assert any(path.endswith(f".mim/tools/{name}") for path in names[1]), name
 
 
 def test_model_index_lists_every_config():
