@@ -1,7 +1,6 @@
 """Files that are either the old one or the new one, whole, and folders with one owner."""
 
 import errno
-import fcntl
 import os
 import socket
 import sys
@@ -57,6 +56,8 @@ def lock_folder(folder: str | Path, wait: bool = False) -> IO:
     folder.mkdir(parents=True, exist_ok=True)
     file = open(folder / ".lock", "a+")  # noqa: SIM115
     try:
+        import fcntl  # which Windows does not have
+
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
@@ -68,12 +69,12 @@ def lock_folder(folder: str | Path, wait: bool = False) -> IO:
                 ) from None
             print(f"{taken}; waiting for it.", file=sys.stderr, flush=True)
             fcntl.lockf(file, fcntl.LOCK_EX)
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
+    except (OSError, ImportError) as error:
+        if isinstance(error, OSError) and error.errno not in (errno.ENOLCK, errno.ENOTSUP):
             raise
         print(
-            f"{folder} lies on a disk that cannot lock files ({error.strerror}); see to it that "
-            "nothing else writes there.",
+            f"{folder} cannot be locked on this disk or system ({error}); see to it that nothing "
+            "else writes there.",
             file=sys.stderr,
             flush=True,
         )

@@ -1,6 +1,7 @@
 import errno
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -88,3 +89,9 @@ def test_what_cannot_be_written_is_known_before(tmp_path):
         check_writable(path.parent)
     with pytest.raises(NotADirectoryError):
         check_writable(path / "below")
+
+
+def test_a_system_without_locks(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "fcntl", None)  # as on Windows
+    lock_folder(tmp_path).close()
+    assert f"{tmp_path} cannot be locked on this disk or system" in capsys.readouterr().err
