@@ -128,21 +128,29 @@ class ExactResumeHook(Hook):
     def _find_best(self, runner: Runner) -> None:
         """Let there be at most one best checkpoint of this run, the one that it knows of.
 
-        Its file may have been replaced by that of a later epoch before the run was killed, or be in
-        another folder; then the best is looked for anew.
+        Its file may have been replaced by that of a later epoch before the run was killed, be in
+        another folder, or be the best by another score than this config's; then the best is looked
+        for anew.
         """
         info = runner.message_hub.runtime_info
         known = {os.path.realpath(info[key]) for key in info if key.startswith("best_ckpt")}
         for key in [key for key in info if key.startswith("best_score")]:
             if key.replace("best_score", "best_ckpt") not in info:  # GuardHook looked for the file.
                 info.pop(key)
+        hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
+        for hook in hooks:
+            # One score has no name in a checkpoint, and is not to be compared with another's.
+            if hook.save_best and len(hook.key_indicators) == 1 and "best_ckpt" in info:
+                ours = f"best_{hook.key_indicators[0]}_".replace("/", "_")
+                if not os.path.basename(info["best_ckpt"]).startswith(ours):
+                    del info["best_ckpt"]
+                    info.pop("best_score", None)
         if get_rank() or not self._run:
             return
-        for hook in runner.hooks:
-            if isinstance(hook, CheckpointHook):
-                for file in Path(checkpoint_folder(hook, runner.work_dir)).glob("best_*.pth"):
-                    if os.path.realpath(file) not in known and run_folder.is_of(file, self._run):
-                        file.unlink()
+        for hook in hooks:
+            for file in Path(checkpoint_folder(hook, runner.work_dir)).glob("best_*.pth"):
+                if os.path.realpath(file) not in known and run_folder.is_of(file, self._run):
+                    file.unlink()
 
     def _restore(self, runner: Runner) -> None:
         """Give back pools, gradients and what hooks remembered."""

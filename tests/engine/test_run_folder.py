@@ -123,6 +123,17 @@ def test_a_folder_that_was_moved(folder, tmp_path):
     assert [name for name in names(moved) if "best" in name] == ["best_score_epoch_5.pth"]
 
 
+def test_the_best_by_another_score_is_looked_for_anew(folder):
+    train(folder, epochs=3, resume="auto")
+    score = dict(type="mmengine.Score", prefix="other")
+    hook = dict(type="CheckpointHook", save_best="other/score", rule="less")
+    hooks = dict(checkpoint=hook)
+    train(folder, epochs=4, resume="auto", val_evaluator=score, default_hooks=hooks)
+    best = [name for name in names(folder) if "best" in name]
+    # Epoch 4 is better than 3, both are worse than 2.
+    assert best == ["best_other_score_epoch_4.pth", "best_score_epoch_2.pth"]
+
+
 def test_a_checkpoint_that_cannot_be_read_is_named(folder):
     (folder / "epoch_2.pth").write_bytes(b"PK")
     with pytest.raises(CheckpointError, match=r"epoch_2\.pth: .*; (use|name) "):
