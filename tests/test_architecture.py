@@ -119,3 +119,20 @@ def test_the_package_does_not_use_its_tools():
 @pytest.mark.parametrize("name", MODULES)
 def test_no_file_is_longer_than_450_lines(name):
     assert len(MODULES[name].read_text().splitlines()) <= 450
+
+
+def test_only_operations_ask_what_computes_them():
+    """Which device, precision or compiler is at work is up to models/ops."""
+    questions = {
+        "is_cuda",
+        "is_cpu",
+        "is_compiling",
+        "is_tracing",
+        "is_autocast_enabled",
+        "autocast",
+    }
+    for path in (PACKAGE / "models").glob("*.py"):
+        names = {
+            n.attr for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Attribute)
+        }
+        assert not names & (questions | {"cuda"}), path

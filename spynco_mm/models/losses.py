@@ -8,6 +8,8 @@ from mmagic.models.losses.loss_wrapper import mask_reduce_loss
 from mmagic.registry import MODELS
 from torch import Tensor, nn
 
+from .ops.backend import full_precision
+
 
 @MODELS.register_module()
 class OSPLoss(nn.Module):
@@ -102,7 +104,7 @@ class ContoursLoss(nn.Module):
         """
         difference = self.translation.to_domain_a(pred) - self.translation.to_domain_a(target)
         n, c, h, w = difference.shape
-        with torch.autocast(difference.device.type, enabled=False):
+        with full_precision(difference):
             planes = F.pad(difference.reshape(n * c, 1, h, w), (1, 1, 1, 1), mode="replicate")
             contours = F.conv2d(planes, self.kernel.to(planes.dtype)).abs()
         contours = contours.view(n, 2 * c, h, w)

@@ -27,6 +27,11 @@ def by_hand(x: Tensor) -> bool:
     return x.device.type == "cpu" and full and not compiled() and not exported()
 
 
+def full_precision(x: Tensor) -> torch.autocast:
+    """Computing in the precision of x, also where autocast would choose a lower one."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
 def empty_channels_last(like: Tensor, *size: int) -> Tensor:
     """An empty N×C×H×W tensor whose channels lie last."""
     memory = dict(dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
