@@ -53,8 +53,8 @@ def norm_relu(
 def _blocks(*features: Tensor) -> Iterable[tuple[Tensor, ...]]:
     """Blocks of samples to be normalised at a time, the same samples of each of some features.
 
-    Without channels last that is one block, 1×(N·C)×H×W, where the channels of all samples are those
-    of one. With channels last a block is one sample, or a few if they are small; on a GPU all.
+    Without channels last that is one block, 1×(N·C)×H×W, where the channels of all samples are
+    those of one. With channels last a block is one sample, or a few small ones; on a GPU all.
     """
     if features[0].is_contiguous():
         return [tuple(x.contiguous().flatten(0, 1)[None] for x in features)]
