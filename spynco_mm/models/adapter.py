@@ -14,7 +14,7 @@ class AnyGenerator:
     the sizes that mmagic's ``ResnetGenerator`` needs.
 
     Args:
-        network: The generator, be it wrapped for distributed training.
+        network: The generator, wrapped for distributed training or not.
 
     Attributes:
         num_outputs: N.

@@ -103,7 +103,7 @@ class SpyncoGenerator(GANModule):
         self.return_pyramid = return_pyramid
         self.fast = fast
         self.stride = 2**num_down
-        # Four features a side at the lowest scale, and more where a kernel mirrors more than that.
+        # Four features a side at the lowest scale, or more where a kernel reflects a wider border.
         self.min_size = 4 * self.stride
         if padding_mode == "reflect":
             half = max(1, self.stride // 2)

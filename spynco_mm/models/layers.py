@@ -167,8 +167,8 @@ class ConvBlock(nn.Module):
 
     @property
     def _slope(self) -> float | None:
-        """Of the (leaky) ReLU, if it follows instance norm without affine and running statistics,
-        and nobody has hooks inside; else None.
+        """The slope of the (leaky) ReLU, if it follows instance norm without affine and running
+        statistics, and nobody has hooks inside; else None.
         """
         norm, act = self.norm, self.act
         plain = isinstance(norm, nn.InstanceNorm2d) and isinstance(act, (nn.ReLU, nn.LeakyReLU))
@@ -186,8 +186,8 @@ class ConvBlock(nn.Module):
     def before_act(self, x: Tensor) -> tuple[Tensor, float]:
         """The block but for its (leaky) ReLU, whose slope is left to what comes next.
 
-        What comes next then needs to keep only what the norm keeps as well. The slope is 1 where
-        the activation is no (leaky) ReLU, or has to be called, and so is already done.
+        What comes next then needs to keep only what the norm keeps anyway. The slope is 1 where
+        the activation is applied already: if it is no (leaky) ReLU, or somebody has hooks inside.
         """
         if (slope := self._slope) is None or _have_hooks(self):
             return self(x), 1.0

@@ -285,7 +285,7 @@ class SpyncoGAN(BaseTranslationModel):
             losses["loss_cycle_aba"] = self.cycle_aba_loss(cycled, real_a)
         if self.gan_loss is not None:  # Eq. 8, least squares: sum_i gamma_i (D(G_i(I)) - 1)^2
             fakes = outputs["I"][: self.gan_loss.num_outputs]
-            # Around the distributed wrapper: this pass makes no gradient of D to be averaged.
+            # Not through the distributed wrapper: there are no gradients of D to be averaged here.
             scores = self._judge_all(self.get_module(self.discriminator), fakes)
             losses["loss_gan_g"] = self.gan_loss(scores, True)
         if self.contours_loss is not None:  # Eq. 9: sum_i zeta_i |S_k(H_t(G_i(I))) - S_k(I)|
@@ -294,7 +294,7 @@ class SpyncoGAN(BaseTranslationModel):
 
     def discriminator_losses(self, fakes: Sequence[Tensor], real_b: Tensor) -> dict[str, Tensor]:
         """Least squares on J and on the fakes G_1(I), ..., weighted as in Eq. 8."""
-        # One by one and as copies, since an image that a pool keeps keeps the memory of its batch.
+        # One by one and as copies: a pool that kept a view would keep its whole batch in memory.
         fakes = [
             torch.cat([buffer.query(image.clone()) for image in fake.split(1)])
             for buffer, fake in zip(self.image_buffers, fakes)
@@ -413,7 +413,7 @@ class SpyncoGAN(BaseTranslationModel):
             samples = samples.split(allow_nonseq_value=True)
         gray = inputs[self.gray_key] if isinstance(inputs, dict) else inputs
         pyramids = torch.stack(self.pyramid(gray), dim=1)
-        # Other than RGB are the 8 channels of another domain B, to be left in their order.
+        # Images without an order, such as those of eight channels, keep the one they have.
         order = self.data_preprocessor.output_channel_order or "BGR"
         name = f"fake_{self._default_domain}"
         for sample, outputs in zip(samples, pyramids):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .backend import compiled, differentiable_once, exported
 
-#: Values in a block of samples, about.
+#: About how many values a block of samples has.
 BLOCK = 2**18
 #: Positions of a channels-last map beyond which batch norm's kernel is no longer exact enough. It
 #: takes the variance in one pass in single precision: with a mean of 100 deviations it is off by
