@@ -182,8 +182,8 @@ def load_checkpoints_with(read: Callable) -> bool:
 def add_hook_to_all_runners(hook: type) -> bool:
     """Give every mmengine Runner a hook that no config need name, nor can leave out.
 
-    For what has no other place: mmengine asks nobody between reading a checkpoint and doing what it
-    says. Can go together with the hook.
+    mmengine has no other place where code of ours could run between its reading a checkpoint and
+    its doing what the checkpoint says. Can go together with the hook.
     """
     from mmengine.runner import Runner
 

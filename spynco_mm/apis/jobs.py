@@ -26,7 +26,7 @@ from .projection import grey_error
 WAITING_PIXELS = 1 << 25
 #: Formats that change the pixels that are written.
 LOSSY = (".jpg", ".webp")
-#: What no later picture would fare better with.
+#: Errors that every later picture would meet as well.
 FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 Show = Callable[[Job, np.ndarray], None]

@@ -74,7 +74,7 @@ def _check_progress(source: str, checkpoint: dict) -> None:
 
 
 def _check_types(source: str, model: dict, checkpoint: dict, resume: bool) -> None:
-    """Refuse weights of a type that the model's cannot be made of."""
+    """Refuse weights that cannot be converted to the type of the model's."""
     for part in ("state_dict", "ema_state_dict"):
         weights = checkpoint.get(part, checkpoint if part == "state_dict" else {})
         if not isinstance(weights, dict):
@@ -119,7 +119,7 @@ def checkpoint_folder(hook: CheckpointHook, work_dir: str) -> str:
 
 
 def _keep_to_folder(hub: dict, folder: "str | None") -> None:
-    """Leave of what a message hub says of files what lies in that folder, if any."""
+    """Take out of a message hub all files but those that lie in that folder; without one, all."""
     info = hub["runtime_info"]
     kept = {}
     for key, value in info.items():

@@ -24,8 +24,8 @@ READ = {
     *("activation_checkpointing", "efficient_conv_bn_eval"),
 }
 
-#: What is read of settings that mmengine takes apart by name, so that it does not notice others;
-#: of ``dist_cfg`` a single process reads nothing, nor would a misspelt name stop it.
+#: What is read of settings whose misspelt names mmengine does not notice: those that it takes apart
+#: by name, and those that only runs of several processes read.
 READ_INSIDE = {
     "env_cfg": {"cudnn_benchmark", "mp_cfg", "dist_cfg", "resource_limit"},
     "env_cfg.dist_cfg": {
@@ -33,6 +33,10 @@ READ_INSIDE = {
         *inspect.signature(torch.distributed.init_process_group).parameters,
     },
     "auto_scale_lr": {"enable", "base_batch_size"},
+    "model_wrapper_cfg": {
+        *("type", "detect_anomalous_params"),
+        *inspect.signature(torch.nn.parallel.DistributedDataParallel).parameters,
+    },
 }
 
 #: Where launchers say which process this is.
@@ -110,6 +114,8 @@ def _check_inside(cfg: Config) -> None:
         settings = cfg
         for part in name.split("."):
             settings = settings.get(part) or {}
+        if "DistributedDataParallel" not in settings.get("type", "DistributedDataParallel"):
+            continue  # Somebody's own wrapper has arguments of its own.
         if unknown := sorted(set(settings) - known):
             raise ValueError(
                 f"The config: no run reads '{name}.{unknown[0]}'; settings of {name} are "

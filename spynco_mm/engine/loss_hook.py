@@ -18,13 +18,15 @@ from .run_folder import resume_point
 class LossHook(Hook):
     """Collects the losses of an iteration without waiting for the device, and stops on NaN.
 
-    mmengine reads every logged scalar on every iteration, and each reading waits for the GPU. This
-    hook keeps them as tensors and hands them on, one by one and unchanged, when ``LoggerHook`` is
-    about to print, at the end of an epoch, before a checkpoint is written, and whenever a hook asks
-    the message hub for one of them (which then waits). Then it also looks whether all are finite,
-    on every process, so that no checkpoint is written after the first that is not, and all
-    processes stop with the same sentence. Neither is a checkpoint whose weights are not finite,
-    which happens when the last step before it overflowed.
+    mmengine reads every logged scalar in every iteration, and each reading waits for the GPU. This
+    hook keeps the scalars as tensors. It hands them on, one by one and unchanged, when
+    ``LoggerHook`` is about to print, at the end of an epoch, and before a checkpoint is written. A
+    hook that asks the message hub for a loss in between gets it at once, and waits for the GPU.
+
+    Before a print, the end of an epoch or a checkpoint, the hook also looks whether all losses are
+    finite, on every process. If one is not, all processes stop with the same sentence, and no
+    checkpoint is written. A checkpoint is not written either if its weights are not finite, as
+    after a last step that overflowed.
 
     Other hooks get all of an iteration's outputs, as tensors.
 

@@ -22,7 +22,7 @@ from . import run_folder
 from .guard_hook import checkpoint_folder
 from .resume_settings import adapt, settings_of
 
-#: What hooks remember from one evaluation to the next, and their own libraries do not save.
+#: What hooks remember from one evaluation to the next, but mmengine and mmagic do not save.
 REMEMBERED = {
     "EarlyStoppingHook": ("wait_count", "best_score"),
     "ReduceLRSchedulerHook": ("sum_value", "count"),

@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 
 from spynco_mm.utils.checkpoint import parse_config
 
-#: What a scheduler counts while it runs, as against what it was given.
+#: Entries of a scheduler's state that it counts while it runs; the others are its settings.
 COUNTERS = {"last_step", "_global_step", "_last_value", "best", "num_bad_epochs"}
 COUNTERS |= {"cooldown_counter", "verbose"}
 
@@ -34,7 +34,7 @@ def settings_of(runner: Runner) -> dict:
 
 
 def _settings_of_checkpoint(checkpoint: dict) -> dict:
-    """The same of a checkpoint; of an older one what can be told from its content."""
+    """The same settings of a checkpoint; of one of an older version, those its content shows."""
     meta = checkpoint["meta"]
     if isinstance(meta.get("settings"), dict):
         return meta["settings"]

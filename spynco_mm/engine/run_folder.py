@@ -1,8 +1,8 @@
-"""Whose a work directory is: of one run at a time, which has a name.
+"""A work directory belongs to one run at a time, which has a name.
 
 A new run writes its name to ``run_id`` before its first iteration, and all its checkpoints carry
 it. So whoever looks for a checkpoint to go on with knows which ones are this run's, even if the
-run was killed before its first one. What another run has left in the folder is set aside, whole,
+run was killed before it wrote any. What another run has left in the folder is set aside, whole,
 and nothing of it is mixed with the new files.
 """
 
@@ -105,7 +105,7 @@ def begin(
     before = present_run(folder)
     stay = {Path(loaded).resolve()} if loaded else set()
     if resumes and Path(loaded).resolve().parent == folder.resolve():
-        # What lies ahead of a run that goes back is another future of it, and does not stay.
+        # A run that goes back to an earlier epoch makes the later ones anew, so they do not stay.
         stay |= {
             path.resolve()
             for path in _find(folder, CHECKPOINTS)

@@ -10,11 +10,11 @@ COPIES = 4
 class AnyGenerator:
     """What training and colorizing ask of a generator, answered for every network.
 
-    Ours answer for themselves. Another one has one output and is asked for no number of them; sizes
-    are taken to be as for mmagic's ``ResnetGenerator``.
+    Our generators answer for themselves. Any other one has a single output, and is taken to need
+    the sizes that mmagic's ``ResnetGenerator`` needs.
 
     Args:
-        network: The generator, be it wrapped for distributed training.
+        network: The generator, wrapped for distributed training or not.
 
     Attributes:
         num_outputs: N.
@@ -45,7 +45,7 @@ class AnyGenerator:
         return [output] if isinstance(output, Tensor) else list(output)
 
     def bytes_per_pixel(self) -> int:
-        """Of the activations in evaluation, at the widest point, about."""
+        """About how much memory the activations take in evaluation, at the widest point."""
         if hasattr(self._inner, "values_per_pixel"):
             return 4 * self._inner.values_per_pixel
         first = next(m for m in self._inner.modules() if isinstance(m, nn.Conv2d))

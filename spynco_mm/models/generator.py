@@ -46,9 +46,8 @@ class SpyncoGenerator(GANModule):
         return_pyramid: Whether a plain call returns the pyramid. False makes it return the final
             output as one tensor, as mmagic's CycleGAN and Pix2Pix expect of a generator.
         fast: Whether to use the fast forms of :mod:`~spynco_mm.models.ops`. False computes
-            everything as the paper writes it, as second derivatives and activation checkpointing
-            need it, and as single blocks do that have hooks inside. Both give the same up to
-            rounding.
+            everything as the paper writes it; second derivatives and activation checkpointing need
+            that. Both give the same up to rounding. A block with hooks inside never uses them.
         init_cfg: As in :class:`~spynco_mm.models.base.GANModule`.
 
     Raises:
@@ -104,7 +103,7 @@ class SpyncoGenerator(GANModule):
         self.return_pyramid = return_pyramid
         self.fast = fast
         self.stride = 2**num_down
-        # Four features a side at the lowest scale, and more where a kernel mirrors more than that.
+        # Four features a side at the lowest scale, or more where a kernel reflects a wider border.
         self.min_size = 4 * self.stride
         if padding_mode == "reflect":
             half = max(1, self.stride // 2)
@@ -174,7 +173,7 @@ class SpyncoGenerator(GANModule):
                 f"{type(self).__name__} has {self.num_outputs} outputs, so it cannot give {n}."
             )
         height, width = self._check(x)
-        # In evaluation only: in training it fits.
+        # This pads in evaluation only: in training the size fits, see _check.
         x = layout(pad_to_fit(x, self.stride), self.fast)
 
         features = [self.residual(self.encoder(x))]

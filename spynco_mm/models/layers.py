@@ -1,9 +1,9 @@
 """The blocks that section 4.1 builds both networks from.
 
-What they compute is said here, how in :mod:`spynco_mm.models.ops`: each layer hands its tensors to
-one operation, which has a readable form and, with ``fast=True``, a fast one. Where a layer does not
-mean what the operation computes (another norm, another border), or where somebody has hooks inside,
-its modules are called as they are.
+This file says what the layers compute, :mod:`spynco_mm.models.ops` says how: each layer hands its
+tensors to one operation, which has a readable form and, with ``fast=True``, a fast one. Where a
+layer computes something else than the operation (another norm, another border), or where somebody
+has hooks inside, its modules are called as they are.
 """
 
 import torch.nn.functional as F
@@ -22,7 +22,8 @@ from .ops.winograd import conv3x3
 def _have_hooks(*modules: nn.Module) -> bool:
     """Whether somebody has hooks on these modules, so that they have to be called themselves.
 
-    Spectral norm and pruning compute the weights in hooks, and who looks at features has one.
+    Spectral norm and pruning compute the weights in hooks, and feature extractors read features
+    in hooks.
     """
     hooks = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
     return any(getattr(module, name) for module in modules for name in hooks)
@@ -166,8 +167,8 @@ class ConvBlock(nn.Module):
 
     @property
     def _slope(self) -> float | None:
-        """Of the (leaky) ReLU, if it follows instance norm without affine and running statistics,
-        and nobody has hooks inside; else None.
+        """The slope of the (leaky) ReLU, if it follows instance norm without affine and running
+        statistics, and nobody has hooks inside; else None.
         """
         norm, act = self.norm, self.act
         plain = isinstance(norm, nn.InstanceNorm2d) and isinstance(act, (nn.ReLU, nn.LeakyReLU))
@@ -185,8 +186,8 @@ class ConvBlock(nn.Module):
     def before_act(self, x: Tensor) -> tuple[Tensor, float]:
         """The block but for its (leaky) ReLU, whose slope is left to what comes next.
 
-        What comes next then needs to keep only what the norm keeps as well. The slope is 1 where
-        the activation is no (leaky) ReLU, or has to be called, and so is already done.
+        What comes next then needs to keep only what the norm keeps anyway. The slope is 1 where
+        the activation is applied already: if it is no (leaky) ReLU, or somebody has hooks inside.
         """
         if (slope := self._slope) is None or _have_hooks(self):
             return self(x), 1.0

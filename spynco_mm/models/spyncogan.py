@@ -47,11 +47,11 @@ class SpyncoGAN(BaseTranslationModel):
 
     on fakes that may come from an image pool, as in CycleGAN.
 
-    Small batches of J, H_t(J) and I go through the generator as one, and the outputs through the
-    discriminator: fewer and larger kernels, and the same numbers as one by one for networks whose
-    norm is per sample, such as instance norm. Large batches gain little by it; there each of the
-    three has its own backward pass right after its losses, so that the activations of only one are
-    kept. The gradients add up to the same.
+    Small batches of J, H_t(J) and I go through the generator as one batch, and so do the outputs
+    through the discriminator. That makes fewer and larger kernels, and the same numbers as one by
+    one if the norm is per sample, as instance norm is. Large batches gain little by it. There each
+    of the three has its own backward pass right after its losses, so that the activations of only
+    one are in memory at a time. The gradients add up to the same.
 
     Any registered generator can be used; one that returns a tensor is a pyramid of one.
 
@@ -70,9 +70,10 @@ class SpyncoGAN(BaseTranslationModel):
         gan_loss: Of Eq. 8, scores of G(I); its inner loss is a ``GANLoss``.
         contours_loss: Of Eq. 9, G(I) against I; its inner loss is a ``ContoursLoss``.
         buffer_size: Images in the pool of each output; 0 for no pool.
-        fast: Whether to join batches and to part backward passes as said above. False runs the
-            networks on one kind of image at a time and backward once, as section 4.2 reads: for
-            reference, and for networks that mix the samples of a batch, such as batch norm.
+        fast: Whether to join small batches and to split the backward pass of large ones, as said
+            above. False runs the networks on one kind of image at a time, with one backward pass,
+            as section 4.2 reads: for reference, and for networks whose norm mixes the samples of a
+            batch, such as batch norm.
         joint_pixels: Pixels of a batch (N·H·W) up to which the three inputs of G are joined.
         default_domain, reachable_domains, related_domains: As mmagic's translation models name
             them. The images come as ``img_{domain}``.
@@ -167,7 +168,7 @@ class SpyncoGAN(BaseTranslationModel):
             )
 
     def _build_loss(self, name: str, config: dict | None) -> OSPLoss | None:
-        """The loss of a config; None if it is switched off, be it by its weights."""
+        """The loss of a config; None if there is no config, or all its weights are 0."""
         if config is None:
             return None
         loss = MODELS.build(config)
@@ -284,7 +285,7 @@ class SpyncoGAN(BaseTranslationModel):
             losses["loss_cycle_aba"] = self.cycle_aba_loss(cycled, real_a)
         if self.gan_loss is not None:  # Eq. 8, least squares: sum_i gamma_i (D(G_i(I)) - 1)^2
             fakes = outputs["I"][: self.gan_loss.num_outputs]
-            # Around the distributed wrapper: this pass makes no gradient of D to be averaged.
+            # Not through the distributed wrapper: there are no gradients of D to be averaged here.
             scores = self._judge_all(self.get_module(self.discriminator), fakes)
             losses["loss_gan_g"] = self.gan_loss(scores, True)
         if self.contours_loss is not None:  # Eq. 9: sum_i zeta_i |S_k(H_t(G_i(I))) - S_k(I)|
@@ -293,7 +294,7 @@ class SpyncoGAN(BaseTranslationModel):
 
     def discriminator_losses(self, fakes: Sequence[Tensor], real_b: Tensor) -> dict[str, Tensor]:
         """Least squares on J and on the fakes G_1(I), ..., weighted as in Eq. 8."""
-        # One by one and as copies, since an image that a pool keeps keeps the memory of its batch.
+        # One by one and as copies: a pool that kept a view would keep its whole batch in memory.
         fakes = [
             torch.cat([buffer.query(image.clone()) for image in fake.split(1)])
             for buffer, fake in zip(self.image_buffers, fakes)
@@ -412,7 +413,7 @@ class SpyncoGAN(BaseTranslationModel):
             samples = samples.split(allow_nonseq_value=True)
         gray = inputs[self.gray_key] if isinstance(inputs, dict) else inputs
         pyramids = torch.stack(self.pyramid(gray), dim=1)
-        # Other than RGB are the 8 channels of another domain B, to be left in their order.
+        # Images without an order, such as those of eight channels, keep the one they have.
         order = self.data_preprocessor.output_channel_order or "BGR"
         name = f"fake_{self._default_domain}"
         for sample, outputs in zip(samples, pyramids):

@@ -108,9 +108,9 @@ def _file_at_hand(error: OSError) -> str:
 
 
 def _raise_where_full(handler: logging.Handler, record: logging.LogRecord) -> None:
-    """A log that cannot be written for want of room is an error as for every other file.
+    """Make a full disk an error for log files too.
 
-    The handler's own way is a traceback for each line.
+    By itself their handler prints a traceback for each line, and goes on.
     """
     error = sys.exc_info()[1]
     if isinstance(error, OSError) and error.errno in FULL:

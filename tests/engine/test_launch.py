@@ -93,6 +93,7 @@ def test_options_that_nothing_reads(tmp_path, key, sentence):
         ("env_cfg.misspelt", "env_cfg are cudnn_benchmark, dist_cfg, mp_cfg, resource_limit."),
         ("env_cfg.dist_cfg.time_out", "settings of env_cfg.dist_cfg are .*, timeout,"),
         ("auto_scale_lr.base_batchsize", "auto_scale_lr are base_batch_size, enable."),
+        ("model_wrapper_cfg.find_unused", "model_wrapper_cfg are .*, find_unused_parameters,"),
     ],
 )
 def test_settings_that_mmengine_would_not_notice(tmp_path, key, known):

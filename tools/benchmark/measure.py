@@ -1,8 +1,8 @@
 """Training and inference cost of SpyncoGan and its baselines, measured side by side.
 
 Every model runs in a process of its own, through mmengine's Runner, and they take turns of a few
-iterations, one process at a time. Whatever slows the machine down for some seconds so slows all of
-them; ratios are taken turn by turn; and the memory of a process is that of its model alone.
+iterations, one process at a time. So whatever slows the machine down for some seconds slows all of
+them. Ratios are taken turn by turn, and the memory of a process is that of its model alone.
 """
 
 import multiprocessing

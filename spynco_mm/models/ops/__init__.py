@@ -1,4 +1,4 @@
-"""The operations that the layers are made of: what is computed is up to the layers, how is up here.
+"""The operations that the layers are made of. Layers say what is computed, operations say how.
 
 Each file has one operation, in a readable form and a fast one. The rule: ``op(x, ..., fast=True)``
 is ``op(x, ..., fast=False)`` up to rounding, in its values and in all its gradients. Operations

@@ -10,7 +10,7 @@ class _InertBias(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, bias: Tensor) -> Tensor:
         ctx.bias_shape = bias.shape
-        ctx.mark_dirty(x)  # As a view, which it would be else, it could not be changed in place.
+        ctx.mark_dirty(x)  # Or torch returns a view, which may not be changed in place.
         return x
 
     @staticmethod

@@ -81,7 +81,7 @@ class _RectifiedConv(torch.autograd.Function):
         grad_y, grad_weight, _ = torch.ops.aten.convolution_backward(
             grad, x, kernel, None, [1], [0], [dilation], False, [0], 1, [True, True, False]
         )
-        del x  # These are the largest features: no more of them at once than it takes.
+        del x  # The largest features of the network are freed as soon as they have been used.
         gate, grad_y = torch.ops.aten.leaky_relu_backward.grad_input, grad_y.to(y.dtype)
         gate(grad_y, y, ctx.slope, False, grad_input=grad_y)
         return grad_y, grad_weight[..., 0, 0].to(weight.dtype), None

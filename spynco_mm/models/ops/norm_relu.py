@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .backend import compiled, differentiable_once, exported
 
-#: Values in a block of samples, about.
+#: About how many values a block of samples has.
 BLOCK = 2**18
 #: Positions of a channels-last map beyond which batch norm's kernel is no longer exact enough. It
 #: takes the variance in one pass in single precision: with a mean of 100 deviations it is off by
@@ -51,8 +51,10 @@ def norm_relu(
 
 
 def _blocks(*features: Tensor) -> Iterable[tuple[Tensor, ...]]:
-    """The same part of each. Without channels last, 1×(N·C)×H×W: the channels of all samples as
-    those of one. With channels last, one sample, or a few if they are small; on a GPU all.
+    """Blocks of samples to be normalised at a time, the same samples of each of some features.
+
+    Without channels last that is one block, 1×(N·C)×H×W, where the channels of all samples are
+    those of one. With channels last a block is one sample, or a few small ones; on a GPU all.
     """
     if features[0].is_contiguous():
         return [tuple(x.contiguous().flatten(0, 1)[None] for x in features)]

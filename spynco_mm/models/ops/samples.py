@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .backend import compiled, exported
 
-#: Positions of the samples that the fast form takes at a time, about.
+#: About how many positions, of all its samples together, the fast form takes at a time.
 POSITIONS = 2048
 
 
@@ -15,8 +15,8 @@ def few_at_a_time(function: Callable[[Tensor], Tensor], x: Tensor, fast: bool = 
     """``function`` of N×C×H×W, which must not mix the samples.
 
     Fast, on a CPU: of only so many samples at once that they have :data:`POSITIONS`. The backward
-    pass takes the same few in a row, so that there is never room for the gradients of all samples
-    in the features between x and a small result.
+    pass takes the same few at a time, so that the gradients of the features between x and a small
+    result are never in memory for all samples together.
     """
     if not fast or x.is_cuda or compiled() or exported():
         return function(x)

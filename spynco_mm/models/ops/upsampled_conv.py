@@ -13,8 +13,8 @@ from .matmul import grad_of_weight, linear
 from .separable_conv import Kernel, separable_conv
 from .upsample import upsample
 
-#: Positions that the fast form takes at a time, about, so that there is never room for the products
-#: of all of them.
+#: About how many positions the fast form takes at a time, so that the products of all of them are
+#: never in memory together.
 BLOCK = 4096
 
 
