@@ -44,12 +44,12 @@ class Conv2d(nn.Conv2d):
         """The weight, and the bias unless it is inert."""
         return self.weight, None if self.inert_bias else self.bias
 
-    def finish(self, x: Tensor) -> Tensor:
+    def attach_inert_bias(self, x: Tensor) -> Tensor:
         """Give an inert bias its gradient; of features that were made with :attr:`kernel`."""
         return inert_bias(x, self.bias) if self.inert_bias else x
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.finish(self._conv_forward(x, *self.kernel))
+        return self.attach_inert_bias(self._conv_forward(x, *self.kernel))
 
 
 class SeparableConv(nn.Sequential):
@@ -114,7 +114,7 @@ class SeparableConv(nn.Sequential):
         if self.padding_mode != "zeros" or _have_hooks(rows, columns):
             return super().forward(x)
         x = separable_conv(x, rows.kernel, columns.kernel, self.stride, self.padding, self.fast)
-        return columns.finish(x)
+        return columns.attach_inert_bias(x)
 
 
 class ConvBlock(nn.Module):
@@ -205,7 +205,7 @@ class ResidualBlock(ConvBlock):
         shape = (conv.kernel_size, conv.stride, conv.padding, conv.dilation)
         is_3x3 = shape == ((3, 3), (1, 1), (1, 1), (1, 1)) and conv.groups == 1
         if is_3x3 and conv.padding_mode == "zeros" and not self._hooks_inside:
-            return conv.finish(conv3x3(x, *conv.kernel, self.fast))
+            return conv.attach_inert_bias(conv3x3(x, *conv.kernel, self.fast))
         return conv(x)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -228,7 +228,9 @@ class UpsampleBlock(ConvBlock):
     def convolve(self, x: Tensor) -> Tensor:
         rows, columns = self.conv
         if self.mode == "nearest" and self.conv.keeps_size and not self._hooks_inside:
-            return columns.finish(upsampled_conv(x, rows.kernel, columns.kernel, self.fast))
+            return columns.attach_inert_bias(
+                upsampled_conv(x, rows.kernel, columns.kernel, self.fast)
+            )
         return self.conv(upsample(x, self.mode))
 
 
