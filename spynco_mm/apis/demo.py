@@ -17,7 +17,7 @@ from spynco_mm.datasets.decoding import picture_size
 from spynco_mm.datasets.images import DataError
 from spynco_mm.visualization.pyramid_grid import SUBSCRIPTS
 
-from .colorizer import Colorizer, to_gray
+from .colorizer import Colorizer
 from .jobs import side_by_side
 from .pictures import (
     OUTPUT_SUFFIXES,
@@ -26,7 +26,7 @@ from .pictures import (
     output_suffix,
     read_picture,
 )
-from .projection import grey_error
+from .projection import grey_error, to_gray
 
 # Before the import: gradio reports starts and looks for newer versions otherwise.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"

@@ -17,10 +17,10 @@ from spynco_mm.datasets.decoding import picture_size
 from spynco_mm.datasets.images import DataError
 from spynco_mm.utils.files import write_atomically
 
-from .colorizer import Colorizer, to_gray
+from .colorizer import Colorizer
 from .pictures import LONGEST, OUTPUT_SUFFIXES, Picture, encode_picture, fit_to_format, read_picture
 from .planning import Job
-from .projection import grey_error
+from .projection import grey_error, to_gray
 
 #: Decoded pictures that wait for the network, and coloured ones that wait to be written, in pixels.
 WAITING_PIXELS = 1 << 25

@@ -14,8 +14,8 @@ from skimage import data
 from spynco_mm.apis import Colorizer, colorize_files, plan, read_picture
 from spynco_mm.apis import jobs as jobs_module
 from spynco_mm.apis import sheet as sheet_module
-from spynco_mm.apis.colorizer import to_gray
 from spynco_mm.apis.planning import left_out
+from spynco_mm.apis.projection import to_gray
 from spynco_mm.apis.sheet import ContactSheet
 from spynco_mm.datasets.decoding import has_heif
 from spynco_mm.datasets.images import DataError
