@@ -1,4 +1,8 @@
-"""Colorize pictures of any kind and size with a trained generator."""
+"""Colorize pictures of any kind and size with a trained generator.
+
+Which kinds there are, :mod:`spynco_mm.apis.inputs` says; how grey becomes colour,
+:mod:`spynco_mm.apis.network`.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -82,7 +86,7 @@ class Colorizer(GrayNetwork):
         batch_size: int = 8,
     ):
         config, checkpoint = split_config_and_checkpoint(config_or_checkpoint, checkpoint)
-        device = find_device(device)
+        device = find_device(device)  # before anything is loaded
         super().__init__(
             load_colorization(checkpoint, config),
             device,

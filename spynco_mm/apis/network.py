@@ -14,7 +14,7 @@ from spynco_mm.models.ops.padding import pad_to_fit
 
 from .loading import Colorization
 from .projection import Projection, quantize, resized
-from .tiled import can_tile, tiled_pyramid
+from .tiled import Box, can_tile, tiled_pyramid
 
 #: A line is padded to many times its size: one that is longer is colorized from a copy so long.
 LONGEST_LINE = 8192
@@ -152,41 +152,56 @@ class GrayNetwork:
         results = [np.empty((n, height, width, 3), dtype) for _ in self.outputs]
         smallest = self._run.min_size
         image = pad_to_fit((gray - self.mean) / self.std, self._run.stride, smallest)
-
-        def write(result: np.ndarray, wanted: Tensor, top: int, left: int, values: Tensor) -> None:
-            rgb = values.flip(1) if self.bgr else values
-            target = result[:, top : top + rgb.shape[2], left : left + rgb.shape[3]]
-            height, width = target.shape[1:3]
-            rgb = rgb[..., :height, :width].cpu() * self.std + self.mean
-            if projection is None:
-                target[...] = quantize(rgb, dtype)
-            else:
-                wanted = wanted[..., top : top + height, left : left + width]
-                target[...] = projection(rgb, wanted, dtype)
-
         if image[:, 0].numel() <= max(self.pass_pixels, smallest * smallest * n):
             image = image.to(self.device).expand(-1, 3, -1, -1)
             pyramid = self._run(image, max(self.outputs))
             for i, result in zip(self.outputs, results):
-                write(result, gray, 0, 0, pyramid[i - 1])
+                self._write(result, 0, 0, pyramid[i - 1], gray, projection)
         elif can_tile(self.generator):
-            for position in range(n):
-                by_output = dict(zip(self.outputs, results))
-                tiled_pyramid(
-                    self.generator,
-                    image[position : position + 1],
-                    lambda i, box, values, p=position, r=by_output: write(
-                        r[i][p : p + 1], gray[p : p + 1], box[0], box[2], values
-                    ),
-                    self.outputs,
-                    device=self.device,
-                )
+            for k in range(n):
+                one = slice(k, k + 1)
+                self._tiled([r[one] for r in results], image[one], gray[one], projection)
         else:
             raise DataError(
                 f"{width}×{height} pixels are more than {type(self.generator).__name__} can "
                 "colorize in this memory; use a working size, or allow more memory."
             )
         return results
+
+    def _tiled(
+        self,
+        results: list[np.ndarray],
+        image: Tensor,
+        gray: Tensor,
+        projection: Projection | None,
+    ) -> None:
+        """Compute the results, 1×H×W×3 for each output, of one padded image tile by tile."""
+        by_output = dict(zip(self.outputs, results))
+
+        def write(i: int, box: Box, values: Tensor) -> None:
+            self._write(by_output[i], box[0], box[2], values, gray, projection)
+
+        tiled_pyramid(self.generator, image, write, self.outputs, device=self.device)
+
+    def _write(
+        self,
+        result: np.ndarray,
+        top: int,
+        left: int,
+        values: Tensor,
+        gray: Tensor,
+        projection: Projection | None,
+    ) -> None:
+        """Write what the network gave from a row and column on, cropped where it is padding."""
+        rgb = values.flip(1) if self.bgr else values
+        target = result[:, top : top + rgb.shape[2], left : left + rgb.shape[3]]
+        height, width = target.shape[1:3]
+        rgb = rgb[..., :height, :width].cpu() * self.std + self.mean
+        if projection is None:
+            target[...] = quantize(rgb, target.dtype)
+        else:
+            gray = gray[..., top : top + height, left : left + width]
+            target[...] = projection(rgb, gray, target.dtype)
 
     def _reduced(self, gray: Tensor, dtype: np.dtype, longest: int) -> list[np.ndarray]:
         """As :meth:`_full_size`, with the chroma of a copy of at most so many pixels a side."""
