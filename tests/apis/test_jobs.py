@@ -375,9 +375,10 @@ def test_reading_and_writing_go_on_while_the_network_computes(tmp_path, colorize
             for start_pass, end_pass in spans["colorize_pictures"]
         )
 
-    # The first pass has nothing to write beside it, and the last ones nothing to read.
-    assert meanwhile("read_picture") >= 2
-    assert meanwhile("encode_picture") >= 6
+    # One after the other, none would. The first pass has nothing to write beside it, the last ones
+    # nothing to read, and on a busy machine all pictures may be read beside the first pass.
+    assert meanwhile("read_picture") >= 1
+    assert meanwhile("encode_picture") >= 4
 
 
 def test_metadata_and_depth_go_along(tmp_path, colorizer):
