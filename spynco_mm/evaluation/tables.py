@@ -93,13 +93,15 @@ def results_dict(metrics: dict, prefix: str | None = None) -> dict[str, dict[str
 def _verdict(results: dict) -> str:
     """Whether G_1 is nearer to the real colours than the grey input, by each score."""
     gray, best = results["gray"], results["G1"]
-    better = ["MSE"] if best["MSE"] < gray["MSE"] else []
-    better += [name for name in ("PSNR", "SSIM") if best[name] > gray[name]]
+    # Concordance compares chroma only, of which grey has none.
+    scores = [score for score in ("MSE", "PSNR", "SSIM", "CIEDE2000") if score in gray]
+    smaller = ("MSE", "CIEDE2000")
+    better = [s for s in scores if (best[s] < gray[s] if s in smaller else best[s] > gray[s])]
     if not better:
         return "G_1 does not beat the grey input."
     *others, last = better
     names = f"{', '.join(others)} and {last}" if others else last
-    return f"G_1 beats the grey input in {names}{' only' * (len(better) < 3)}."
+    return f"G_1 beats the grey input in {names}{' only' * (len(better) < len(scores))}."
 
 
 def _note(settings: dict) -> str:
@@ -129,7 +131,9 @@ def format_table(results: dict) -> str:
     for name, label in labels.items():
         if name in results:
             row = results[name]
-            lines.append([label, *(f"{row[score]:.{COLUMNS[score][1]}f}" for score in scores)])
+            values = ((row[score], COLUMNS[score][1]) for score in scores)
+            # Rounded first, and -0 made 0.
+            lines.append([label, *(f"{round(value, n) + 0.0:.{n}f}" for value, n in values)])
     notes = [_verdict(results)]
     if "settings" in results:
         notes.append(_note(results["settings"]))
