@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import c_library
 
-from reproduction.study import Study
+from reproduction.study import PRESETS, Study
 from reproduction.targets import TARGETS, reproduce
 from spynco_mm.utils.console import CfgOptions, one_sentence_errors
 
@@ -40,9 +40,10 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         "--preset",
-        choices=["small", "paper"],
+        choices=PRESETS,
         default="small",
-        help="small (default): 32x32, a quarter of the filters, 20 epochs; paper: as published",
+        help="small (default): 32x32, a quarter of the filters, 20 epochs of 400 pictures; medium: "
+        "32x32, an eighth of the filters, 6 epochs of all pictures; paper: as published",
     )
     parser.add_argument("--gpus", type=int, default=1, help="processes per training")
     parser.add_argument("--jobs", type=int, default=1, help="trainings side by side")

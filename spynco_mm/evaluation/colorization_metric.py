@@ -19,6 +19,8 @@ DATA_RANGE = 255
 PSNR_CAP = 100.0
 #: Distances to the real image in any domain, and to the real colours in RGB.
 SCORES = ("MSE", "PSNR", "SSIM")
+#: One more of those, on request: the scale that the paper's MSE seems to have.
+UINT8_SCORE = "MSE_uint8"
 COLOR_SCORES = ("CIEDE2000", "concordance", "colorfulness", "colorfulness_error", "luma_error")
 #: G_1 after the projection that the colorizer applies by default.
 PROJECTED = "G1_projected"
@@ -83,6 +85,7 @@ class ColorizationMetric(BaseMetric):
     - ``PSNR`` in dB, per image and capped at 100 dB. Data sets do hold images without colour:
       their grey input is identical to them, and one infinity would be the mean of all;
     - ``SSIM`` as a fraction, mean over channels, as scikit-image computes it;
+    - ``MSE_uint8``, if asked for: see :func:`functional.mse_uint8`;
     - ``CIEDE2000``, mean over pixels, as scikit-image computes it;
     - ``concordance``, of the chroma with the real one, see :func:`functional.chroma_concordance`:
       0 for grey, 1 for the real colours. It is what a best checkpoint is chosen by;
@@ -90,7 +93,7 @@ class ColorizationMetric(BaseMetric):
       difference to the real image's; for the grey input that is the real colourfulness itself;
     - ``luma_error``, |H_t(O) - I| on 0 to 255, mean over pixels.
 
-    Images that are not RGB have the first three scores only, and are not projected. The colours are
+    Images that are not RGB have those scores only, and are not projected. The colours are
     computed in single precision, which changes the fifth digit at most.
 
     Outputs are clamped to [0, 255] and not rounded. Works in mmengine's ``ValLoop`` as in mmagic's
@@ -103,6 +106,7 @@ class ColorizationMetric(BaseMetric):
         gray_key: Name of the grey input.
         handcrafted_translation: Config of H_t, for the projection and the luma error.
         window: ``'uniform'``, scikit-image's default for SSIM, or ``'gaussian'``.
+        uint8_mse: Whether to add ``MSE_uint8``, for comparisons with the paper's numbers.
         per_photograph: Keep the mean scores of each photograph in ``photographs``, for intervals:
             crops of one photograph are not independent. A sample's ``photo`` names it, or else its
             ``img_path``.
@@ -124,6 +128,7 @@ class ColorizationMetric(BaseMetric):
         gray_key: str = "img_gray",
         handcrafted_translation: dict = dict(type="HandcraftedTranslation"),
         window: str = "uniform",
+        uint8_mse: bool = False,
         per_photograph: bool = False,
         collect_device: str = "cpu",
         prefix: str | None = None,
@@ -140,6 +145,7 @@ class ColorizationMetric(BaseMetric):
         self.translation = MODELS.build(handcrafted_translation)
         self.project = ExactConsistency(self.translation, out_of_range="compress")
         self.window = window
+        self.scores = (*SCORES, UINT8_SCORE) if uint8_mse else SCORES
         self.per_photograph = per_photograph
         self.photographs: dict[str, dict[str, float]] = {}
         self.num_images = 0
@@ -188,7 +194,9 @@ class ColorizationMetric(BaseMetric):
             rows = [gray, *outputs.clamp(0, DATA_RANGE).unbind(1)]
             if real.shape[1] == self.translation.in_channels == 3:
                 rows.append(self._projected(rows[1], gray))
-            table = torch.stack([self._score(row, real) for row in rows], dim=1)  # [n, rows, 3]
+            table = torch.stack(
+                [self._score(row, real) for row in rows], dim=1
+            )  # [n, rows, scores]
             if len(rows) > 1 + outputs.shape[1]:
                 table = torch.cat([table, self._score_colors(rows, gray, real)], dim=2)
             for index, score in zip(indices, table.tolist()):
@@ -200,15 +208,15 @@ class ColorizationMetric(BaseMetric):
         self.results.extend(scores)
 
     def _score(self, images: Tensor, real: Tensor) -> Tensor:
-        """n×3: MSE, PSNR, SSIM of n images."""
-        return torch.stack(
-            [
-                functional.mse(images, real),
-                functional.psnr(images, real, DATA_RANGE).clamp(max=PSNR_CAP),
-                functional.ssim(images, real, DATA_RANGE, self.window),
-            ],
-            dim=1,
-        )
+        """n×scores: MSE, PSNR, SSIM of n images, and MSE_uint8 if asked for."""
+        scores = [
+            functional.mse(images, real),
+            functional.psnr(images, real, DATA_RANGE).clamp(max=PSNR_CAP),
+            functional.ssim(images, real, DATA_RANGE, self.window),
+        ]
+        if UINT8_SCORE in self.scores:
+            scores.append(functional.mse_uint8(images, real))
+        return torch.stack(scores, dim=1)
 
     def _projected(self, images: Tensor, gray: Tensor) -> Tensor:
         """BGR images (n×3×H×W, 0 to 255), projected onto those whose grey is ``gray``."""
@@ -260,15 +268,14 @@ class ColorizationMetric(BaseMetric):
         self.photographs = {photo: self._mean(rows) for photo, rows in photographs.items()}
         return self._mean([scores for _, scores in results])
 
-    @staticmethod
-    def _mean(results: list) -> dict[str, float]:
+    def _mean(self, results: list) -> dict[str, float]:
         means = torch.tensor(results, dtype=torch.float64).mean(dim=0).tolist()
-        colored = len(means[0]) > len(SCORES)
+        colored = len(means[0]) > len(self.scores)
         names = ["gray", *(f"G{i}" for i in range(1, len(means) - colored))]
         return {
             f"{name}/{score}": value
             for name, row in zip([*names, PROJECTED], means)
-            for score, value in zip([*SCORES, *COLOR_SCORES], row)
+            for score, value in zip([*self.scores, *COLOR_SCORES], row)
         }
 
     def evaluate(self, size: int | None = None) -> dict:

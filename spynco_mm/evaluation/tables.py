@@ -9,19 +9,24 @@ from typing import Any
 
 from spynco_mm.utils.files import write_atomically
 
-from .colorization_metric import COLOR_SCORES, PROJECTED, SCORES
+from .colorization_metric import COLOR_SCORES, PROJECTED, SCORES, UINT8_SCORE
 
 #: Header and digits of a score in a table.
 COLUMNS = {
     "MSE": ("MSE ↓", 2),
     "PSNR": ("PSNR (dB) ↑", 2),
     "SSIM": ("SSIM ↑", 4),
+    UINT8_SCORE: ("MSE in bytes", 2),
     "CIEDE2000": ("CIEDE2000 ↓", 2),
     "concordance": ("concordance ↑", 4),
     "colorfulness": ("colourfulness", 2),
     "colorfulness_error": ("its error ↓", 2),
     "luma_error": ("luma error ↓", 2),
 }
+UINT8_NOTE = (
+    "MSE in bytes: the same mean in 8-bit arithmetic, where (a − b)² is taken modulo 256; random "
+    "errors give 105.5. That is our reading of the paper's MSE, not the authors' word."
+)
 COLOR_NOTE = (
     "Concordance of the chroma c = (a*, b*) with the real r: 2 Σ c·r / Σ (|c|² + |r|²), which is 0 "
     "for grey. Colourfulness (Hasler and Süsstrunk): √(σ²(rg) + σ²(yb)) + 0.3 √(μ²(rg) + μ²(yb)) "
@@ -74,7 +79,7 @@ def results_dict(metrics: dict, prefix: str | None = None) -> dict[str, dict[str
         ValueError: There is no such row.
     """
     start = re.escape(f"{prefix}/") if prefix else ""
-    scores = "|".join([*SCORES, *COLOR_SCORES])
+    scores = "|".join([*SCORES, UINT8_SCORE, *COLOR_SCORES])
     pattern = re.compile(rf"{start}(gray|{PROJECTED}|G\d+)/({scores})")
     rows: dict = {}
     for name, value in metrics.items():
@@ -137,6 +142,8 @@ def format_table(results: dict) -> str:
     notes = [_verdict(results)]
     if "settings" in results:
         notes.append(_note(results["settings"]))
+    if UINT8_SCORE in scores:
+        notes.append(UINT8_NOTE)
     if "concordance" in scores:
         notes.append(COLOR_NOTE)
     return "\n".join([markdown_table(lines), *notes])

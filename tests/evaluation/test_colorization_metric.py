@@ -21,7 +21,7 @@ from toy_colorizer import (
     validate,
 )
 
-from spynco_mm.evaluation import ColorizationMetric
+from spynco_mm.evaluation import ColorizationMetric, format_table, results_dict
 
 SCORES = ("MSE", "PSNR", "SSIM")
 COLOR_SCORES = ("CIEDE2000", "concordance", "colorfulness", "colorfulness_error", "luma_error")
@@ -138,12 +138,31 @@ def test_model_without_pyramid():
     assert_equal(found, {k: v for k, v in expected.items() if k.split("/")[0] in rows})
 
 
-def test_images_that_are_not_rgb():
+@pytest.mark.parametrize("uint8_mse", [False, True])
+def test_images_that_are_not_rgb(uint8_mse):
     image = torch.rand(8, 16, 16) * 255
-    metric = ColorizationMetric()
+    metric = ColorizationMetric(uint8_mse=uint8_mse)
     metric.process(None, [dict(img_color=image, img_gray=image[:1], fake_color=image / 2)])
     found = metric.evaluate(1)
-    assert list(found) == [f"{row}/{score}" for row in ("gray", "G1") for score in SCORES]
+    scores = (*SCORES, "MSE_uint8") if uint8_mse else SCORES
+    assert list(found) == [f"{row}/{score}" for row in ("gray", "G1") for score in scores]
+
+
+def test_mse_in_bytes_is_one_more_column():
+    samples = toy_samples()
+    plain, more = (
+        Evaluator(ColorizationMetric(uint8_mse=x)).offline_evaluate(samples) for x in (False, True)
+    )
+    added = {f"{row}/MSE_uint8" for row in ("gray", "G1", "G2", "G3", "G1_projected")}
+    assert set(more) - set(plain) == added and plain == {k: more[k] for k in plain}
+    output, real = (
+        np.stack([s.get(key).clamp(0, 255).round().byte().numpy() for s in samples])
+        for key in ("fake_color", "img_color")
+    )
+    assert more["G1/MSE_uint8"] == pytest.approx(np.mean((output - real) ** 2))
+    table = format_table(results_dict(more))
+    assert "MSE in bytes" in table and "modulo 256" in table
+    assert "MSE in bytes" not in format_table(results_dict(plain))
 
 
 def test_one_channel_gray_and_other_names():

@@ -11,6 +11,7 @@ from spynco_mm.evaluation import (
     ciede2000,
     colorfulness,
     mse,
+    mse_uint8,
     psnr,
     rgb_to_lab,
     ssim,
@@ -74,6 +75,19 @@ def test_bytes_do_not_wrap_around():
     a = torch.full((1, 3, 8, 8), 10, dtype=torch.uint8)
     b = torch.full((1, 3, 8, 8), 20, dtype=torch.uint8)
     assert mse(a, b).item() == 100
+
+
+def test_mse_in_bytes_is_numpys():
+    a, b = batch((3, 3, 16, 16), 5), batch((3, 3, 16, 16), 6)
+    bytes_a, bytes_b = (x.round().to(torch.uint8).numpy() for x in (a, b))
+    expected = np.mean((bytes_a - bytes_b) ** 2, axis=(1, 2, 3))
+    assert mse_uint8(a, b).tolist() == pytest.approx(expected.tolist(), abs=1e-12)
+    assert mse_uint8(b, a).tolist() == mse_uint8(a, b).tolist()
+    assert (expected < mse(a, b).numpy()).all()
+    # What evenly spread errors give, as its documentation says, and an error of 16.
+    errors = torch.arange(256.0).view(1, 1, 16, 16)
+    assert mse_uint8(errors, torch.zeros(1, 1, 16, 16)).item() == 105.5
+    assert mse_uint8(torch.full((1, 1, 2, 2), 16.4), torch.zeros(1, 1, 2, 2)).item() == 0
 
 
 @pytest.mark.parametrize("window, size", [("uniform", 7), ("gaussian", 11)])

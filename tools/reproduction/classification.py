@@ -55,8 +55,11 @@ def check(study: Study) -> None:
 
 def _dataset(study: Study, run: Run, split: str) -> dict:
     """The pictures of a split as they are evaluated: whole, in order, in colour and grey."""
-    train = run.cfg.train_dataloader.dataset
-    config = dict(run.cfg.val_dataloader.dataset, split=split)
+    cfg = copy.deepcopy(run.cfg)
+    if study.size:
+        study.choose_pictures(cfg, study.size.classified)
+    train = cfg.train_dataloader.dataset
+    config = dict(cfg.val_dataloader.dataset, split=split)
     if split == "train":
         config.pop("indices", None)
         config.update({key: train[key] for key in ("indices", "crops_per_photo") if key in train})
@@ -117,8 +120,8 @@ def classifiers(study: Study, folders: dict[str, Path], seed: int) -> dict[str, 
     """A training for each domain, tested on all of them."""
     network = CONFIG_OF.get(study.kind, "alexnet_bn")
     cfg = Config.fromfile(OWN_CONFIGS / f"{network}.py")
-    if small := study.small:
-        cfg.merge_from_dict(small.classifier)
+    if size := study.size:
+        cfg.merge_from_dict(size.classifier)
     if study.classifier_epochs:
         epochs = study.classifier_epochs
         cfg.train_cfg.update(max_epochs=epochs, val_interval=epochs)

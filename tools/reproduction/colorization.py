@@ -8,13 +8,14 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import load_checkpoint
 from scipy.stats import bootstrap
 
-from spynco_mm.evaluation.colorization_metric import PROJECTED
-from spynco_mm.evaluation.tables import markdown_table
+from spynco_mm.evaluation.colorization_metric import PROJECTED, UINT8_SCORE
+from spynco_mm.evaluation.tables import COLUMNS, UINT8_NOTE, markdown_table
 
 from .curves import plot_curves
 from .epoch_grid import epoch_grid
 from .results import (
     LABELS,
+    PAPER_SCORES,
     TABLE1,
     TABLE2,
     average_over_epochs,
@@ -29,6 +30,8 @@ ROWS = {
     "table1": ("l1", "spynco", "exact"),
     "table2": ("l1_no_contours", "l1", "no_contours", "spynco", "exact"),
 }
+#: The scores of figure 6's table.
+SHOWN = ("MSE", UINT8_SCORE, "SSIM", "CIEDE2000", "colorfulness")
 CURVES = ("spynco", "exact", "colcycle", "cyclegan")
 
 
@@ -72,13 +75,16 @@ def ablation(study: Study, target: str) -> str:
         for variant in variants
     }
     scores["gray"] = [average_over_epochs(run.history(), until, "gray") for run in runs["spynco"]]
-    rows, lines = [], [["loss function", "MSE ↓", "SSIM (%) ↑", "paper's MSE", "paper's SSIM (%)"]]
+    header = ["loss function", "MSE ↓", "MSE in bytes", "paper's MSE", "SSIM (%) ↑"]
+    rows, lines = [], [[*header, "paper's SSIM (%)"]]
     for variant, by_seed in scores.items():
-        mse, ssim = (mean_and_spread([s[name] for s in by_seed]) for name in ("MSE", "SSIM"))
+        ours = {name: mean_and_spread([s[name] for s in by_seed]) for name in PAPER_SCORES}
         paper = published.get(variant)
-        rows.append(dict(variant=variant, MSE=mse, SSIM=ssim, by_seed=by_seed, paper=paper))
-        theirs = [str(number) for number in paper] if paper else ["–", "–"]
-        lines.append([LABELS[variant], cell(mse, 1), cell(ssim, 1, 100), *theirs])
+        rows.append(dict(variant=variant, **ours, by_seed=by_seed, paper=paper))
+        mse, wrapped, ssim = ours.values()
+        their_mse, their_ssim = paper or ("–", "–")
+        cells = [cell(mse, 1), cell(wrapped, 1), their_mse, cell(ssim, 1, 100), their_ssim]
+        lines.append([LABELS[variant], *cells])
     result = dict(target=target, epochs=epochs, rows=rows)
     result.update(describe(study, [run for group in runs.values() for run in group]))
     text = (
@@ -86,6 +92,7 @@ def ablation(study: Study, target: str) -> str:
         f"G_1 averaged over the evaluations at epochs {', '.join(map(str, epochs))}; "
         f"{len(study.seeds)} seed(s){', mean ± standard deviation' * (len(study.seeds) > 1)}; "
         f"{study._counts['val']} test images; MSE on 0-255. The paper does not say its scale.\n"
+        f"\n{UINT8_NOTE}\n"
     )
     save(study.folder, target, result, text)
     return text
@@ -144,6 +151,20 @@ def photograph_interval(
     )
 
 
+def _row(variant: str, output: str, last: list[dict], **more: dict) -> dict:
+    """The scores of an output in the last evaluation of each seed."""
+    scores = {s: mean_and_spread([e["metrics"][f"{output}/{s}"] for e in last]) for s in SHOWN}
+    return dict(variant=variant, output=output, **scores, **more)
+
+
+def _label(row: dict) -> str:
+    """What a row of figure 6's table is called."""
+    name = "SpyncoGan" if row["variant"] == "spynco" else LABELS[row["variant"]]
+    if row["output"] == "gray":
+        return name
+    return f"{name}, {'G_1, projected' if row['output'] == PROJECTED else 'G_' + row['output'][1:]}"
+
+
 def figure6(study: Study) -> str:
     """MSE and SSIM along the training (section 6.2.2), from the runs' own histories."""
     runs = {variant: study.runs([variant]) for variant in CURVES}
@@ -163,37 +184,31 @@ def figure6(study: Study) -> str:
     last = {v: [h[max(h)] for h in group] for v, group in histories.items()}
     seconds = min(entry[clock] for group in last.values() for entry in group)
     unit = "s of wall-clock" if clock == "train_seconds" else "s of processor time"
-    header = ["", "MSE ↓", "SSIM (%) ↑", f"MSE after {seconds:.0f} s", "training, s"]
-    rows, lines = [], [header]
+    rows = []
     for variant, group in last.items():
         for output in outputs[::-1] if variant == "spynco" else ["G1"]:
-            mse, ssim = (
-                mean_and_spread([entry["metrics"][f"{output}/{score}"] for entry in group])
-                for score in ("MSE", "SSIM")
-            )
-            time = mean_and_spread([entry[clock] for entry in group])
-            row = dict(variant=variant, output=output, MSE=mse, SSIM=ssim, seconds=time)
+            row = _row(variant, output, group, seconds=mean_and_spread([e[clock] for e in group]))
             equal = at_equal_time(histories[variant], clock, seconds, "MSE")
             if output == "G1" and equal:
                 row["MSE_at_equal_time"] = mean_and_spread(equal)
             rows.append(row)
-            label = "SpyncoGan" if variant == "spynco" else LABELS[variant]
-            lines.append(
-                [
-                    f"{label}, G_{output[1:]}",
-                    cell(mse, 1),
-                    cell(ssim, 1, 100),
-                    cell(row["MSE_at_equal_time"], 1) if "MSE_at_equal_time" in row else "–",
-                    cell(time, 0),
-                ]
-            )
-    lines.append(["grey input", f"{gray['MSE']:.1f}", f"{100 * gray['SSIM']:.1f}", "–", "–"])
+        if variant != "exact":  # which is projected already
+            rows.append(_row(variant, PROJECTED, group))
+    rows.append(_row("gray", "gray", last["spynco"]))
+    columns = {score: COLUMNS[score] for score in SHOWN}
+    columns.update(MSE_at_equal_time=(f"MSE after {seconds:.0f} s", 1), seconds=("training, s", 0))
+    lines = [["", *(title for title, _ in columns.values())]]
+    for row in rows:
+        cells = [cell(row[x], n) if x in row else "–" for x, (_, n) in columns.items()]
+        lines.append([_label(row), *cells])
+    # Grey has none, so its error is the colourfulness of the real pictures.
+    colorful = last["spynco"][0]["metrics"]["gray/colorfulness_error"]
     text = (
         f"# fig6 on {study.data}, preset {study.preset}\n\nAfter epoch {study_last(runs)}, "
         f"{len(study.seeds)} seed(s), {study._counts['val']} test images:\n\n"
         f"{markdown_table(lines)}\n"
         f"Training time is in {unit}, evaluations not counted. The paper prints its curves without "
-        "numbers.\n"
+        f"numbers. The real pictures' colourfulness is {colorful:.2f}.\n\n{UINT8_NOTE}\n"
     )
     result = dict(target="fig6", curves=curves, gray=gray, clock=clock, rows=rows)
     if "photographs" in last["spynco"][0]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from spynco_mm.evaluation.colorization_metric import UINT8_SCORE
 from spynco_mm.utils.files import write_atomically
 
 #: Table 1 of the paper: MSE and SSIM (%) of G_1 with losses on G_1 only, and on all outputs.
@@ -31,6 +32,8 @@ TABLE3 = {
     "ucmerced": {"G1_070": 97.0, "G1_100": 95.1, "real_color": 92.4, "real_gray": 92.5},
     "cifar10": {"G1_070": 78.7, "G1_100": 81.0, "real_color": 75.7, "real_gray": 22.1},
 }
+#: What the paper's tables can be compared with.
+PAPER_SCORES = ("MSE", UINT8_SCORE, "SSIM")
 LABELS = {
     "spynco": "SpyncoGan, L^{1,2,3}",
     "exact": "SpyncoGan, exact consistency",
@@ -52,7 +55,7 @@ def average_over_epochs(history: dict[int, dict], until: int, row: str = "G1") -
         row: ``G1``, another output, or ``gray``.
     """
     metrics = [entry["metrics"] for epoch, entry in history.items() if epoch <= until]
-    return {s: statistics.fmean(m[f"{row}/{s}"] for m in metrics) for s in ("MSE", "SSIM")}
+    return {s: statistics.fmean(m[f"{row}/{s}"] for m in metrics) for s in PAPER_SCORES}
 
 
 def mean_and_spread(values: Sequence[float]) -> dict:

@@ -35,6 +35,7 @@ VARIANTS = {
 #: look at the first half of the training (section 6.2.1).
 ABLATIONS = ("l1", "no_contours", "l1_no_contours")
 SPLITS = ("train", "val", "test")
+PRESETS = ("small", "medium", "paper")
 
 
 def build_dataset(config: dict) -> BaseDataset:
@@ -50,7 +51,8 @@ class Study:
     Args:
         data: ``cifar10``, ``ucmerced``, ``cezanne``, ``landscape``, ``demo``, or a folder of
             pictures, of which 80 % are for training.
-        preset: ``paper``, as published, or ``small``, for two CPU cores (``configs/small.py``).
+        preset: ``paper``, as published, or ``small`` or ``medium``, for two CPU cores
+            (``configs/small.py``, ``configs/medium.py``).
         gpus: Processes per training.
         jobs: Trainings side by side.
         seeds: Seeds of the trainings.
@@ -73,8 +75,10 @@ class Study:
     _counts: dict = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self):
-        if self.preset not in ("small", "paper"):
-            raise ValueError(f"There is no preset '{self.preset}'; use 'small' or 'paper'.")
+        if self.preset not in PRESETS:
+            raise ValueError(
+                f"There is no preset '{self.preset}'; use one of {', '.join(PRESETS)}."
+            )
         if self.epochs is not None and self.epochs < 2:
             raise ValueError(f"--epochs must be at least 2, got {self.epochs}.")
         seeds = len(set(self.seeds)) == len(self.seeds) > 0
@@ -100,9 +104,10 @@ class Study:
         return Path(self.work_dir, f"{Path(self.data).resolve().name}_{self.preset}")
 
     @property
-    def small(self) -> Config | None:
+    def size(self) -> Config | None:
         """The preset's config, unless it is the paper's, which changes nothing."""
-        return Config.fromfile(OWN_CONFIGS / "small.py") if self.preset == "small" else None
+        published = self.preset == "paper"
+        return None if published else Config.fromfile(OWN_CONFIGS / f"{self.preset}.py")
 
     # ------------------------------------------------------------------ the data
 
@@ -112,10 +117,10 @@ class Study:
         if variant in ABLATIONS:
             changes = Config.fromfile(CONFIGS / "_base_" / "ablations.py")
             cfg.merge_from_dict(dict(model=changes[variant]))
-        if small := self.small:
-            cfg.merge_from_dict(small.every)
-            cfg.merge_from_dict(dict(model=small.models.get(variant, small.models.others)))
-            cfg.merge_from_dict(small.datasets[self.kind])
+        if size := self.size:
+            cfg.merge_from_dict(size.every)
+            cfg.merge_from_dict(dict(model=size.models.get(variant, size.models.others)))
+            cfg.merge_from_dict(size.datasets[self.kind])
         if self.kind == "folder":
             root = Path(self.data).resolve()
             pictures = dict(
@@ -142,12 +147,11 @@ class Study:
             self._counts[split] = len(dataset)
             self.classes = dataset.metainfo.get("classes")
 
-    def _choose_pictures(self, cfg: Config) -> None:
-        """At the small size, pictures spread evenly over the data set; the demo has few."""
-        small = self.small
-        if not small or self.kind == "demo":
+    def choose_pictures(self, cfg: Config, limits: dict[str, int]) -> None:
+        """At most so many pictures of each split, spread evenly over the data set."""
+        if self.kind == "demo":  # It has few.
             return
-        for split, limit in small.pictures.items():
+        for split, limit in limits.items():
             count = self._counts["train" if split == "train" else "val"]
             if count > limit:
                 chosen = [i * count // limit for i in range(limit)]
@@ -159,7 +163,7 @@ class Study:
         """The complete config of a training."""
         self.prepare()
         cfg = self._published(variant)
-        self._choose_pictures(cfg)
+        self.choose_pictures(cfg, self.size.pictures if self.size else {})
         loop = cfg.train_cfg
         if self.epochs:
             loop.update(max_epochs=self.epochs, val_interval=max(1, self.epochs // 10))
@@ -171,6 +175,7 @@ class Study:
         cfg.default_hooks.checkpoint.update(interval=loop.val_interval, max_keep_ckpts=-1)
         # Ten thousand photographs would make large histories, and need no interval.
         cfg.val_evaluator[0].per_photograph = self._counts["val"] <= 1000
+        cfg.val_evaluator[0].uint8_mse = True  # beside the paper's numbers
         cfg.merge_from_dict(self.cfg_options)
         return cfg
 

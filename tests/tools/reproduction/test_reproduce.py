@@ -65,7 +65,10 @@ def test_numbers_are_those_of_the_runs_logs(folder):
     history = read_history(folder / "demo_small" / "runs" / "l1_seed0")
     assert [entry["epoch"] for entry in history] == [1]  # the ablations end with the tables
     rows = {row["variant"]: row for row in result(folder, "table1")["rows"]}
-    assert rows["l1"]["MSE"]["mean"] == pytest.approx(history[0]["metrics"]["G1/MSE"])
+    for score in ("MSE", "MSE_uint8", "SSIM"):
+        assert rows["l1"][score]["mean"] == pytest.approx(history[0]["metrics"][f"G1/{score}"])
+    text = (folder / "demo_small" / "table1.md").read_text()
+    assert "MSE in bytes | paper's MSE" in text and "not the authors' word" in text
     assert set(rows) == {"l1", "spynco", "exact", "gray"}
     assert {row["variant"] for row in result(folder, "table2")["rows"]} == {
         "l1_no_contours", "l1", "no_contours", "spynco", "exact", "gray"
@@ -75,6 +78,11 @@ def test_numbers_are_those_of_the_runs_logs(folder):
         history = read_history(folder / "demo_small" / "runs" / f"{run}_seed0")
         expected = [entry["metrics"]["G1/SSIM"] for entry in history]
         assert figure["curves"][label]["SSIM"] == [expected] and len(expected) == 2
+    shown = {(row["variant"], row["output"]): row for row in figure["rows"]}
+    assert len(shown) == 3 + 1 + 1 + 2 + 2 + 1  # G_1 projected, but for exact; and the grey input
+    for key, name in ((("cyclegan", "G1_projected"), "CIEDE2000"), (("cyclegan", "G1"), "MSE")):
+        assert shown[key][name]["mean"] == history[-1]["metrics"][f"{key[1]}/{name}"]
+    assert "CycleGAN, G_1, projected" in (folder / "demo_small" / "fig6.md").read_text()
     assert [f"SpyncoGan G_{i}" in figure["curves"] for i in (1, 2, 3)] == [True] * 3
     assert figure["intervals"][0]["photographs"] == 2
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from mmengine.config import Config
 
-from reproduction.classification import row_averages
+from reproduction.classification import _dataset, row_averages
 from reproduction.colorization import at_equal_time, photograph_interval
 from reproduction.results import average_over_epochs, cell, mean_and_spread
 from reproduction.runs import Run, train
@@ -12,7 +12,8 @@ from spynco_mm.engine import read_history
 
 
 def entry(epoch, mse, ssim, seconds=0.0, **photographs):
-    metrics = {"G1/MSE": mse, "G1/SSIM": ssim, "gray/MSE": 7.0, "gray/SSIM": 0.5}
+    metrics = {"G1/MSE": mse, "G1/MSE_uint8": mse / 2, "G1/SSIM": ssim}
+    metrics.update({"gray/MSE": 7.0, "gray/MSE_uint8": 3.0, "gray/SSIM": 0.5})
     photos = {name: {"G1/MSE": value, "gray/MSE": 10.0} for name, value in photographs.items()}
     return dict(epoch=epoch, metrics=metrics, train_cpu_seconds=seconds, photographs=photos)
 
@@ -21,8 +22,10 @@ def test_tables_average_the_evaluations_of_the_first_50_epochs():
     mse = {10: 100.0, 20: 90.0, 30: 80.0, 40: 95.0, 50: 85.0, 60: 1.0, 100: 1.0}
     history = {e: entry(e, value, value / 1000) for e, value in mse.items()}
     # (100 + 90 + 80 + 95 + 85) / 5
-    assert average_over_epochs(history, 50) == {"MSE": 90.0, "SSIM": pytest.approx(0.09)}
-    assert average_over_epochs(history, 50, "gray") == {"MSE": 7.0, "SSIM": 0.5}
+    expected = {"MSE": 90.0, "MSE_uint8": 45.0, "SSIM": pytest.approx(0.09)}
+    assert average_over_epochs(history, 50) == expected
+    grey = average_over_epochs(history, 50, "gray")
+    assert grey == {"MSE": 7.0, "MSE_uint8": 3.0, "SSIM": 0.5}
 
 
 def test_mean_and_spread_over_seeds():
@@ -92,7 +95,7 @@ def test_paper_preset_changes_nothing_but_what_is_kept(tmp_path):
     study = Study("demo", "paper", work_dir=tmp_path)
     published, cfg = Config.fromfile(CONFIGS / "spynco_demo.py"), study.config("spynco")
     published.default_hooks.checkpoint.update(interval=5, max_keep_ckpts=-1)
-    published.val_evaluator[0].per_photograph = True
+    published.val_evaluator[0].update(per_photograph=True, uint8_mse=True)
     assert cfg.to_dict() == published.to_dict()
     # The ablations end with the tables, at the learning rate of the whole training.
     assert study.config("l1").train_cfg.max_epochs == 5
@@ -107,6 +110,19 @@ def test_small_preset_takes_pictures_from_everywhere(tmp_path):
     assert run.epochs == list(range(2, 21, 2))
     assert run.cfg.model.generator.num_blocks == 6
     assert run.cfg.model.discriminator.base_channels == 16 and run.identity["seed"] == 3
+
+
+def test_medium_preset_trains_on_all_pictures_and_classifies_some(tmp_path):
+    study = counted("cifar10", "medium", tmp_path)
+    run = study.run("colcycle", 0)
+    loader = run.cfg.train_dataloader
+    assert "indices" not in loader.dataset and "indices" not in run.cfg.val_dataloader.dataset
+    assert (loader.batch_size, loader.num_workers, run.epochs) == (32, 0, [1, 2, 3, 4, 5, 6])
+    assert run.cfg.model.generator.base_channels == 8
+    for split, count, of in (("train", 10_000, 50_000), ("test", 2_000, 10_000)):
+        config = _dataset(study, run, split)
+        assert config["split"] == split and "indices" not in run.cfg.val_dataloader.dataset
+        assert (len(config["indices"]), config["indices"][-1]) == (count, of - 5)
 
 
 def test_small_preset_crops_what_a_folder_holds(tmp_path):

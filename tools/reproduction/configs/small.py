@@ -2,6 +2,8 @@
 # 400 pictures. It is merged into the configs of configs/: `every` into all, and one of `models` and of
 # `datasets` each. study.py chooses the pictures, spread evenly over the data set.
 pictures = dict(train=400, val=200, test=200)
+# Of these, the sets for the classifiers.
+classified = dict(train=400, val=200)
 
 loader = dict(num_workers=0, persistent_workers=False)
 every = dict(
