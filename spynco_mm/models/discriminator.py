@@ -56,8 +56,10 @@ class SpyncoDiscriminator(GANModule):
             conv = SeparableConv(
                 c_in, c_out, kernel_size, stride, self.padding, first_bias=False, fast=fast
             )
-            act = nn.LeakyReLU(negative_slope, inplace=True)
-            blocks.append(ConvBlock(conv, c_out, norm_cfg if i else None, act, fast=fast))
+            norm = norm_cfg if i else None
+            # What instance norm gives is a view, whose gradient would be copied to be changed.
+            act = nn.LeakyReLU(negative_slope, inplace=norm is None)
+            blocks.append(ConvBlock(conv, c_out, norm, act, fast=fast))
         self.blocks = nn.Sequential(*blocks)
         self.head = nn.Conv2d(channels[-1], 1, 1)
 

@@ -1,6 +1,5 @@
 """The training step against Eqs. 4 to 9 in NumPy, and what a config can switch."""
 
-import collections
 import copy
 
 import numpy as np
@@ -461,15 +460,8 @@ def launches_of_a_step(n, dtype=None, **kwargs):
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16, torch.float16])
 def test_a_step_never_waits_for_the_gpu(dtype, joint_pixels):
     names = launches_of_a_step(2, dtype, joint_pixels=joint_pixels)
-    assert names.count("aten.native_batch_norm.out") == (6 if joint_pixels else 3 * 6)
+    assert names.count("aten.native_layer_norm.default") == (6 if joint_pixels else 3 * 6)
     assert ("aten._to_copy.default" in names) == (dtype is not None)
-
-
-def test_a_gpu_gets_no_more_operations_for_more_images():
-    """It wants few and large ones. Only the image pools take the images one by one."""
-    few, many = (collections.Counter(launches_of_a_step(n)) for n in (2, 16))
-    copies = [counter.pop("aten.clone.default") for counter in (few, many)]
-    assert few == many and copies[1] - copies[0] == 3 * 14
 
 
 # ------------------------------------------------------------------ inference

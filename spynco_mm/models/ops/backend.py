@@ -17,6 +17,11 @@ def compiled() -> bool:
     return torch.compiler.is_compiling()
 
 
+def on_cpu(x: Tensor) -> bool:
+    """Whether a CPU computes x. Every other device is treated as a GPU."""
+    return x.device.type == "cpu"
+
+
 def by_hand(x: Tensor) -> bool:
     """Whether x is computed by functions of our own: on a CPU, in full precision, not compiled.
 
@@ -24,7 +29,7 @@ def by_hand(x: Tensor) -> bool:
     autocast knows their precision.
     """
     full = x.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
-    return x.device.type == "cpu" and full and not compiled() and not exported()
+    return on_cpu(x) and full and not compiled() and not exported()
 
 
 def full_precision(x: Tensor) -> torch.autocast:

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from .backend import compiled, exported
+from .backend import compiled, exported, on_cpu
 
 #: Dilation means nothing to a kernel of one tap, but without any, torch leaves a single thread's
 #: convolution to MKL, and not to oneDNN.
@@ -17,6 +17,6 @@ def conv1x1(
 
     Fast, on a CPU: by oneDNN.
     """
-    plain = not fast or x.is_cuda or compiled() or exported()
+    plain = not fast or not on_cpu(x) or compiled() or exported()
     dilation = 1 if plain else DILATION
     return F.conv2d(x, weight[..., None, None], bias, dilation=dilation, groups=groups)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .backend import exported
+from .backend import exported, on_cpu
 
 
 def layout(x: Tensor, fast: bool = True) -> Tensor:
@@ -13,6 +13,6 @@ def layout(x: Tensor, fast: bool = True) -> Tensor:
     shift moves whole vectors of channels, and oneDNN's strided k×1 and 1×k convolutions are faster
     by up to a half.
     """
-    if not fast or exported() or x.device.type != "cpu":
+    if not fast or exported() or not on_cpu(x):
         return x
     return x.contiguous(memory_format=torch.channels_last)

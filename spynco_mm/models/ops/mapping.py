@@ -4,8 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .backend import compiled, differentiable_once, exported
+from .backend import compiled, differentiable_once, exported, on_cpu
 from .conv1x1 import DILATION, conv1x1
+from .spread import spread
 from .upsample import upsample
 
 
@@ -27,8 +28,8 @@ def mapping(
         T[j] = w[2r - j] + w[2r - j + 1] + ... + w[2r - j + s - 1],    j = 0, ..., k + s - 2
 
     Since the output has few channels, all (k + s - 1)² of them are one 1×1 convolution, and
-    ``F.fold`` adds the results up where they belong. The wide features are never upsampled. Nor are
-    the rectified ones kept for the backward pass: they are recomputed from those before.
+    :func:`_fold` adds the results up where they belong. The wide features are never upsampled. Nor
+    are the rectified ones kept for the backward pass: they are recomputed from those before.
 
     Args:
         x: N×C_in×H×W.
@@ -46,13 +47,12 @@ def mapping(
         x = _rectified(x, slope)
         return F.conv2d(upsample(x, "nearest", times), weight, bias, padding=padding)
     scale = 2**times
-    kernel = _spread(weight, scale)
+    kernel = spread(weight, scale, scale).permute(0, 2, 3, 1)
     if slope != 1 and not compiled():
-        taps = _RectifiedConv.apply(x, kernel.flatten(0, 2), slope).flatten(2)
+        taps = _RectifiedConv.apply(x, kernel.flatten(0, 2), slope)
     else:
-        taps = conv1x1(_rectified(x, slope), kernel.flatten(0, 2)).flatten(2)
-    size = (x.shape[-2] * scale, x.shape[-1] * scale)
-    image = F.fold(taps, size, kernel.shape[1:3], padding=padding, stride=scale)
+        taps = conv1x1(_rectified(x, slope), kernel.flatten(0, 2))
+    image = _fold(taps.unflatten(1, kernel.shape[:3]), padding, scale)
     return image if bias is None else image + bias[:, None, None]
 
 
@@ -60,6 +60,53 @@ def _rectified(x: Tensor, slope: float) -> Tensor:
     if slope == 1:
         return x
     return F.leaky_relu(x, slope) if slope else F.relu(x)
+
+
+def _fold(taps: Tensor, padding: int, stride: int) -> Tensor:
+    """Sums of N×C×k×k×h×w values, tap (i, j) of (y, x) at (stride y + i, stride x + j) - padding.
+
+    The result is N×C×(stride h)×(stride w).
+    """
+    if compiled():
+        return _fold_by_shifts(taps, padding, stride)
+    fold = F.fold if on_cpu(taps) else _Fold.apply
+    kernel, size = taps.shape[2:4], [stride * side for side in taps.shape[4:]]
+    return fold(taps.flatten(1, 3).flatten(2), size, kernel, 1, padding, stride)
+
+
+def _fold_by_shifts(taps: Tensor, padding: int, stride: int) -> Tensor:
+    """Reads instead of scattered writes, for a compiler, which makes one kernel of them.
+
+    Of tap ``stride a + i``, i < stride, position y is the i-th one of the result's y + a.
+    """
+    (k, _, h, w), s = taps.shape[2:], stride
+    reach = -(-k // s)
+    taps = F.pad(taps, (0, 0, 0, 0, 0, reach * s - k, 0, reach * s - k))
+    taps = taps.unflatten(3, (reach, s)).unflatten(2, (reach, s))  # [N, C, a, i, b, j, h, w]
+    total = sum(
+        F.pad(taps[:, :, a, :, b], (b, reach - 1 - b, a, reach - 1 - a))
+        for a in range(reach)
+        for b in range(reach)
+    )
+    image = total.permute(0, 1, 4, 2, 5, 3).flatten(4).flatten(2, 3)
+    return image.narrow(2, padding, s * h).narrow(3, padding, s * w)
+
+
+class _Fold(torch.autograd.Function):
+    """``F.fold``, whose own gradient is a kernel for each sample on a GPU. This is one copy."""
+
+    @staticmethod
+    def forward(ctx, taps: Tensor, size: list[int], kernel: tuple, *args: int) -> Tensor:
+        ctx.kernel, (_, ctx.padding, ctx.stride) = kernel, args
+        return F.fold(taps, size, kernel, *args)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        windows = F.pad(grad, [ctx.padding] * 4)
+        for dim, k in zip((2, 3), ctx.kernel):
+            windows = windows.unfold(dim, k, ctx.stride)  # [N, C, h, w, k, k] in the end
+        grad_taps = windows.permute(0, 1, 4, 5, 2, 3).flatten(1, 3).flatten(2)
+        return grad_taps, None, None, None, None, None
 
 
 class _RectifiedConv(torch.autograd.Function):
@@ -77,7 +124,7 @@ class _RectifiedConv(torch.autograd.Function):
         y, weight = ctx.saved_tensors
         # Under autocast the convolution was computed in the type that grad has.
         kernel, x = weight.to(grad.dtype)[..., None, None], _rectified(y, ctx.slope).to(grad.dtype)
-        dilation = 1 if x.is_cuda else DILATION
+        dilation = DILATION if on_cpu(x) else 1
         grad_y, grad_weight, _ = torch.ops.aten.convolution_backward(
             grad, x, kernel, None, [1], [0], [dilation], False, [0], 1, [True, True, False]
         )
@@ -93,11 +140,3 @@ def values_at_once(weight: Tensor) -> int:
     """
     c_out, c_in, k, _ = weight.shape
     return 2 * c_in + 2 * c_out * k * k
-
-
-def _spread(weight: Tensor, scale: int) -> Tensor:
-    """T of both dimensions, C_out×(k + s - 1)×(k + s - 1)×C_in."""
-    kernel = weight.flip(2, 3).permute(0, 2, 3, 1)
-    pads = [(shift, scale - 1 - shift) for shift in range(scale)]
-    kernel = sum(F.pad(kernel, (0, 0, 0, 0, *pad)) for pad in pads)
-    return sum(F.pad(kernel, (0, 0, *pad)) for pad in pads)

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .backend import on_cpu
 from .conv1x1 import DILATION, conv1x1
 
 #: With fewer rows MKL is the faster one.
@@ -16,7 +17,7 @@ def _convolved(rows: Tensor) -> bool:
     Both use AVX-512 where an Intel processor has it; on AMD's, oneDNN alone does.
     """
     wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
-    return wide and rows.device.type == "cpu" and len(rows) >= MIN_ROWS
+    return wide and on_cpu(rows) and len(rows) >= MIN_ROWS
 
 
 def as_pixels(rows: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .backend import compiled, differentiable_once, exported
+from .backend import compiled, differentiable_once, exported, full_precision, on_cpu
 
 #: About how many values a block of samples has.
 BLOCK = 2**18
@@ -32,7 +32,9 @@ def norm_relu(
 
         inverse deviation · (g - mean(g) - y · mean(g y))
 
-    the means being over a channel of a sample.
+    the means being over a channel of a sample. A CPU takes a block of samples at a time. On a GPU
+    the rows of layer norm are the channels of all samples: one kernel, one pass over the features,
+    where its kernels of batch norm, of which instance norm makes use, take up to ten times as long.
 
     Args:
         x: N×C×H×W. The result of the fast form may take its place in memory.
@@ -54,19 +56,17 @@ def _blocks(*features: Tensor) -> Iterable[tuple[Tensor, ...]]:
     """Blocks of samples to be normalised at a time, the same samples of each of some features.
 
     Without channels last that is one block, 1×(N·C)×H×W, where the channels of all samples are
-    those of one. With channels last a block is one sample, or a few small ones; on a GPU all.
+    those of one. With channels last a block is one sample, or a few small ones.
     """
     if features[0].is_contiguous():
         return [tuple(x.contiguous().flatten(0, 1)[None] for x in features)]
-    if features[0].is_cuda:
-        return [features]
     size = max(1, BLOCK // features[0][0].numel())
     return zip(*(x.split(size) for x in features))
 
 
 def _by_batch_norm(x: Tensor) -> bool:
     """Whether batch norm's kernels, the fastest for one sample, know such a block."""
-    return len(x) == 1 and (x.is_cuda or x.dtype in (torch.float32, torch.float64))
+    return len(x) == 1 and x.dtype in (torch.float32, torch.float64)
 
 
 def _normalize_large(x: Tensor, y: Tensor, inverse: Tensor, eps: float) -> None:
@@ -81,25 +81,37 @@ def _normalize_large(x: Tensor, y: Tensor, inverse: Tensor, eps: float) -> None:
     y.mul_(inverse)
 
 
+def _normalize(x: Tensor, y: Tensor, inverse: Tensor, eps: float) -> None:
+    """y and the inverse deviation of a block."""
+    if len(x) == 1 and x[0, 0].numel() > LARGE and not x.is_contiguous():
+        _normalize_large(x, y, inverse, eps)
+    elif _by_batch_norm(x):
+        out = y, torch.empty_like(inverse).flatten(), inverse.flatten()
+        torch.native_batch_norm(x, *[None] * 4, True, 0.0, eps, out=out)
+    else:
+        centered = x - x.mean((2, 3), keepdim=True, dtype=inverse.dtype)
+        variance = centered.square().mean((2, 3), keepdim=True)
+        torch.rsqrt(variance + eps, out=inverse)
+        torch.mul(centered, inverse, out=y)
+
+
 class _NormReLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, residual: Tensor | None, eps: float, slope: float) -> Tensor:
         ctx.has_residual, ctx.slope = residual is not None, slope
         plain = slope == 1 and residual is None
-        wide = torch.promote_types(x.dtype, torch.float32)  # for statistics of half precision
-        y, inverse = torch.empty_like(x), x.new_empty(*x.shape[:2], 1, 1, dtype=wide)
+        if on_cpu(x):
+            wide = torch.promote_types(x.dtype, torch.float32)  # for statistics of half precision
+            y, inverse = torch.empty_like(x), x.new_empty(*x.shape[:2], 1, 1, dtype=wide)
+        else:
+            rows = x.flatten(2)
+            with full_precision(x):  # Autocast would keep y in single precision.
+                y, _, inverse = torch.native_layer_norm(rows, rows.shape[2:], None, None, eps)
+            y, inverse = y.view(x.shape), inverse.unsqueeze(3)
         features = [x, y, inverse] if residual is None else [x, y, inverse, residual]
-        for x_, y_, inverse_, *residual_ in _blocks(*features):
-            if len(x_) == 1 and x_[0, 0].numel() > LARGE and not x_.is_contiguous():
-                _normalize_large(x_, y_, inverse_, eps)
-            elif _by_batch_norm(x_):
-                out = y_, torch.empty_like(inverse_).flatten(), inverse_.flatten()
-                torch.native_batch_norm(x_, *[None] * 4, True, 0.0, eps, out=out)
-            else:
-                centered = x_ - x_.mean((2, 3), keepdim=True, dtype=wide)
-                variance = centered.square().mean((2, 3), keepdim=True)
-                torch.rsqrt(variance + eps, out=inverse_)
-                torch.mul(centered, inverse_, out=y_)
+        for x_, y_, inverse_, *residual_ in _blocks(*features) if on_cpu(x) else [features]:
+            if on_cpu(x):
+                _normalize(x_, y_, inverse_, eps)
             if not plain:
                 torch.ops.aten.leaky_relu(y_, slope, out=x_)
             if residual_:
@@ -114,6 +126,9 @@ class _NormReLU(torch.autograd.Function):
     @differentiable_once
     def backward(ctx, grad: Tensor):
         y, inverse = ctx.saved_tensors
+        if not on_cpu(y):
+            grad_x = _grad_rows(y, grad, inverse, ctx.slope)
+            return grad_x, grad if ctx.has_residual else None, None, None
         blocks = list(_blocks(y, grad, inverse))
         if len(blocks) == 1:
             grad_x = _grad_block(*blocks[0], ctx.slope).view_as(y)
@@ -124,9 +139,25 @@ class _NormReLU(torch.autograd.Function):
         return grad_x, grad if ctx.has_residual else None, None, None
 
 
+def _gated(y: Tensor, grad: Tensor, slope: float) -> Tensor:
+    """The gradient before the ReLU."""
+    return grad if slope == 1 else torch.ops.aten.leaky_relu_backward(grad, y, slope, False)
+
+
+def _grad_rows(y: Tensor, grad: Tensor, inverse: Tensor, slope: float) -> Tensor:
+    """The gradient of the input by layer norm's kernel, for rows y of mean 0 and deviation 1."""
+    gated = torch.mul(_gated(y, grad, slope), inverse, out=torch.empty_like(y)).flatten(2)
+    mean, one = torch.zeros_like(inverse[..., 0]), torch.ones_like(inverse[..., 0])
+    rows = y.flatten(2)
+    mask = [True, False, False]
+    return torch.ops.aten.native_layer_norm_backward(
+        gated, rows, rows.shape[2:], mean, one, None, None, mask
+    )[0].view(y.shape)
+
+
 def _grad_block(y: Tensor, grad: Tensor, inverse: Tensor, slope: float) -> Tensor:
     """The gradient of a block of the input."""
-    gated = grad if slope == 1 else torch.ops.aten.leaky_relu_backward(grad, y, slope, False)
+    gated = _gated(y, grad, slope)
     if _by_batch_norm(y):
         # Of an input y of mean 0 and deviation 1, with the inverse deviation as weight.
         weight = inverse.flatten()

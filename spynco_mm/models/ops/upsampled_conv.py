@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .backend import by_hand, differentiable_once, empty_channels_last, exported
-from .conv1x1 import conv1x1
 from .matmul import grad_of_weight, linear
 from .separable_conv import Kernel, separable_conv
+from .spread import spread
 from .upsample import upsample
 
 #: About how many positions the fast form takes at a time, so that the products of all of them are
@@ -44,7 +44,7 @@ def upsampled_conv(x: Tensor, rows: Kernel, columns: Kernel, fast: bool = True) 
     taps = rows[0].shape[2]
     if not fast or exported() or taps != 3:
         return separable_conv(upsample(x, "nearest"), rows, columns, padding=taps // 2, fast=False)
-    along = _ByHand.apply if by_hand(x) else _in_plain_operations
+    along = _ByHand.apply if by_hand(x) else _transposed
     return along(along(x, *rows, 2), *columns, 3)
 
 
@@ -56,15 +56,15 @@ def _stacked(weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None
     return taps, None if bias is None else F.pad(bias, (len(bias), len(bias)))
 
 
-def _in_plain_operations(x: Tensor, weight: Tensor, bias: Tensor | None, dim: int) -> Tensor:
-    """One axis in few operations, each of all of x: y[n] = w1 x[n // 2] + s[(n + 1) // 2]."""
-    before, middle, after = conv1x1(x, *_stacked(weight, bias)).chunk(3, 1)
-    # One longer along dim than x: 0 comes before the first of w0 x, and after the last of w2 x.
-    first, last = ((0, 0, 1, 0), (0, 0, 0, 1)) if dim == 2 else ((1, 0), (0, 1))
-    s = F.pad(before, first) + F.pad(after, last)
-    twice = (2, 1) if dim == 2 else (1, 2)
-    middle, s = (F.interpolate(part, scale_factor=twice) for part in (middle, s))
-    return middle + s.narrow(dim, 1, middle.shape[dim])
+def _transposed(x: Tensor, weight: Tensor, bias: Tensor | None, dim: int) -> Tensor:
+    """One axis by the library: a transposed convolution with one tap more and stride 2.
+
+    Four products instead of three, but one kernel, and nothing in memory except for the result.
+    """
+    scale = (2, 1) if dim == 2 else (1, 2)
+    padding = (1, 0) if dim == 2 else (0, 1)
+    kernel = spread(weight, *scale).transpose(0, 1)
+    return F.conv_transpose2d(x, kernel, bias, scale, padding)
 
 
 def _lines(x: Tensor, dim: int) -> Tensor:

@@ -1,6 +1,19 @@
 """The rule of spynco_mm.models.ops: op(x, ..., fast=True) is op(x, ..., fast=False)."""
 
+import sys
+
 import torch
+
+#: By what the fast form is computed.
+DEVICES = ("cpu", "gpu")
+
+
+def choose_forms(monkeypatch, device):
+    """For ``"gpu"``, the forms that a GPU gets, computed by the CPU."""
+    if device == "gpu":
+        for name, module in list(sys.modules.items()):
+            if name.startswith("spynco_mm.models.ops.") and hasattr(module, "on_cpu"):
+                monkeypatch.setattr(module, "on_cpu", lambda x: False)
 
 
 def normal(*size, seed=0):

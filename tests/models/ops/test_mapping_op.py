@@ -1,6 +1,6 @@
 import pytest
 import torch
-from both_forms import assert_same, normal
+from both_forms import DEVICES, assert_same, choose_forms, normal
 from torch.autograd.graph import saved_tensors_hooks
 
 from spynco_mm.models.ops import mapping as mapping_op
@@ -10,7 +10,11 @@ from spynco_mm.models.ops.mapping import mapping
 @pytest.mark.parametrize("kernel", [1, 3, 5, 7])
 @pytest.mark.parametrize("times", [0, 1, 2, 3])
 @pytest.mark.parametrize("size", [(4, 4), (5, 7)])
-def test_both_forms(kernel, times, size):
+@pytest.mark.parametrize("how", [*DEVICES, "compiled"])
+def test_both_forms(monkeypatch, kernel, times, size, how):
+    choose_forms(monkeypatch, how)
+    monkeypatch.setattr(mapping_op, "compiled", lambda: how == "compiled")
+
     def op(x, weight, bias, fast):
         return mapping(x, weight, bias, times, fast=fast)
 
@@ -26,10 +30,11 @@ def test_without_bias():
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.2])
-@pytest.mark.parametrize("compiled", [False, True])
-def test_of_rectified_features(monkeypatch, slope, compiled):
+@pytest.mark.parametrize("how", [*DEVICES, "compiled"])
+def test_of_rectified_features(monkeypatch, slope, how):
     """Their values before the ReLU are all that is kept."""
-    monkeypatch.setattr(mapping_op, "compiled", lambda: compiled)
+    choose_forms(monkeypatch, how)
+    monkeypatch.setattr(mapping_op, "compiled", lambda: how == "compiled")
     x, kept = normal(2, 3, 4, 5), []
 
     def op(x, weight, bias, fast):
@@ -42,7 +47,7 @@ def test_of_rectified_features(monkeypatch, slope, compiled):
             return mapping(x, weight, bias, 1, slope, fast)
 
     assert_same(op, x, normal(2, 3, 3, 3, seed=2), normal(2))
-    assert kept and all(torch.equal(tensor, x) for tensor in kept) == (not compiled)
+    assert kept and all(torch.equal(tensor, x) for tensor in kept) == (how != "compiled")
 
 
 def test_of_rectified_features_under_autocast():

@@ -1,5 +1,5 @@
 import pytest
-from both_forms import assert_same, normal
+from both_forms import assert_same, choose_forms, normal
 
 from spynco_mm.models.ops import matmul, upsampled_conv
 
@@ -35,9 +35,10 @@ def test_with_either_library(monkeypatch, rows):
     both_forms()
 
 
-def test_in_plain_operations(monkeypatch):
-    monkeypatch.setattr(upsampled_conv, "by_hand", lambda x: False)
+def test_as_on_a_gpu(monkeypatch):
+    choose_forms(monkeypatch, "gpu")
     both_forms()
+    both_forms(size=(1, 2))
     both_forms(size=(4, 4), second_bias=False)
 
 
