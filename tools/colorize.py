@@ -37,6 +37,15 @@ from spynco_mm.utils.console import one_sentence_errors, printable
 from spynco_mm.utils.files import check_writable
 
 
+def film(text: str) -> "str | list[list[float]]":
+    """The weights of H_t: a name, numbers, or rows of numbers with ; between them."""
+    try:
+        rows = [[float(number) for number in row.split(",")] for row in text.split(";")]
+    except ValueError:
+        return text
+    return rows
+
+
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -60,6 +69,13 @@ def parse_args() -> argparse.Namespace:
         type=float,
         default=1.0,
         help="factor of the chroma, as far as it is in range; the grey stays (default: 1)",
+    )
+    parser.add_argument(
+        "--film",
+        type=film,
+        metavar="WEIGHTS",
+        help="what the pictures' grey is made of: a name, as orthochromatic, panchromatic+red or "
+        "bt709, or weights, as 0.1,0.5,0.4 (default: the model's H_t; with --project bt601)",
     )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="for the results")
     parser.add_argument("--config", help="config file, instead of the one in the checkpoint")
@@ -115,7 +131,7 @@ def another_programs_work(args: argparse.Namespace) -> Colored:
             "--project takes two picture files, the one that was colorized and the result; got "
             f"{', '.join([args.checkpoint, *args.inputs])}."
         )
-    projection = Projection(HandcraftedTranslation(), args.saturation)
+    projection = Projection(HandcraftedTranslation(args.film or "bt601"), args.saturation)
     return Colored(read_picture(args.inputs[0]), projection)
 
 
@@ -135,6 +151,7 @@ def colorize(args: argparse.Namespace) -> int:
         colorizer = Colorizer(
             args.config or args.checkpoint,
             args.checkpoint if args.config else None,
+            film=args.film,
             device=args.device,
             raw=args.raw,
             saturation=args.saturation,
@@ -143,6 +160,11 @@ def colorize(args: argparse.Namespace) -> int:
             memory=None if args.memory is None else int(args.memory * 2**30),
             batch_size=args.batch_size,
         )
+        if colorizer.translation.in_channels != 3 and (args.compare or args.sheet):
+            raise ValueError(
+                "--compare and --sheet show red, green and blue, which this network does not make; "
+                "leave them out."
+            )
     suffix = f".{args.format}" if args.format else None
     jobs = plan(inputs, args.out, colorizer.outputs, suffix, args.compare)
     try:

@@ -11,7 +11,7 @@ import torch
 from mmengine.config import Config
 
 from .inputs import Input, as_input, as_list, like_batch, picture_input
-from .loading import PathLike, load_colorization, split_config_and_checkpoint
+from .loading import PathLike, load_colorization, split_config_and_checkpoint, with_film
 from .network import GrayNetwork, find_device
 from .pictures import Picture
 
@@ -38,6 +38,9 @@ class Colorizer(GrayNetwork):
 
     With ``output="all"`` each picture gives the list ``[G_1, ..., G_N]`` of what it says above.
 
+    With an H_t of other shapes than 1×3, C_B×C_A in place of 3 and 1 is what goes in and comes out;
+    PIL images become arrays where C_B is not 3.
+
     Any size from 1×1 on is taken: pictures are extended by reflection to what the network needs,
     and the results cropped. Those whose activations would not fit ``memory`` are computed in tiles,
     with the same result (see :mod:`spynco_mm.apis.tiled`).
@@ -48,6 +51,10 @@ class Colorizer(GrayNetwork):
             the weights are loaded with ``weights_only``, so a stranger's checkpoint can do no harm.
             A config given as a file or ``Config`` is yours and is executed.
         checkpoint: The checkpoint, if a config comes first.
+        film: The H_t that the pictures are known to have, as the ``weights`` of a
+            :class:`~spynco_mm.models.HandcraftedTranslation`, such as ``"orthochromatic"``: what
+            colour pictures are turned grey by, and what the results are projected with. None means
+            the model's own.
         device: Where to compute; None for the GPU if there is one.
         raw: Give what the network makes. By default it is projected onto the pictures whose grey,
             by H_t, is the input, see :class:`~spynco_mm.apis.Projection`.
@@ -77,6 +84,7 @@ class Colorizer(GrayNetwork):
         config_or_checkpoint: PathLike | Config,
         checkpoint: PathLike | None = None,
         *,
+        film: str | Sequence | None = None,
         device: str | torch.device | None = None,
         raw: bool = False,
         saturation: float = 1.0,
@@ -88,7 +96,7 @@ class Colorizer(GrayNetwork):
         config, checkpoint = split_config_and_checkpoint(config_or_checkpoint, checkpoint)
         device = find_device(device)  # before anything is loaded
         super().__init__(
-            load_colorization(checkpoint, config),
+            with_film(load_colorization(checkpoint, config), film),
             device,
             raw=raw,
             saturation=saturation,

@@ -44,6 +44,8 @@ class GrayToColor(nn.Module):
 
     def __init__(self, colorizer: Colorizer):
         super().__init__()
+        if tuple(colorizer.translation.weight.shape) != (1, 3):
+            raise ExportError("Only networks from grey to RGB are exported; use the Colorizer.")
         self.generator = copy.deepcopy(colorizer.generator).cpu()
         self.run = AnyGenerator(self.generator)
         self.mean, self.std, self.bgr = colorizer.mean / 255, colorizer.std / 255, colorizer.bgr

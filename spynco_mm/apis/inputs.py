@@ -22,9 +22,9 @@ class Input:
     """A picture of any kind as its grey, and what makes the same kind of its colouring.
 
     Attributes:
-        gray: H×W float32 in [0, 255].
+        gray: H×W float32 in [0, 255], or H×W×C_A where A has several channels.
         dtype: Type of a colouring: uint8, uint16, or float32 in [0, 1].
-        back: Makes of a colouring, H×W×3 of that type, RGB, what the caller is given.
+        back: Makes of a colouring, H×W×C_B of that type, what the caller is given.
     """
 
     gray: np.ndarray
@@ -44,7 +44,9 @@ def picture_input(picture: Picture, translation: HandcraftedTranslation) -> Inpu
 def _image(picture: Picture, translation: HandcraftedTranslation) -> Input:
     """What Pillow opened, which comes back as its image: 8 bits, with alpha and metadata."""
 
-    def back(output: np.ndarray) -> Image.Image:
+    def back(output: np.ndarray) -> Image.Image | np.ndarray:
+        if output.shape[2] != 3:
+            return output  # no mode of Pillow's has these channels
         if picture.alpha is not None:
             output = np.concatenate([output, picture.alpha[..., None]], axis=2)
         if output.dtype == np.uint16:
@@ -56,16 +58,23 @@ def _image(picture: Picture, translation: HandcraftedTranslation) -> Input:
     return Input(to_gray(picture.pixels, translation), picture.pixels.dtype, back)
 
 
+def _channels(translation: HandcraftedTranslation) -> list[int]:
+    """How many a picture may have: one, those of A and those of B."""
+    return sorted({1, translation.out_channels, translation.in_channels})
+
+
 def _array(image: np.ndarray, translation: HandcraftedTranslation) -> Input:
     if image.dtype not in (np.uint8, np.uint16):
         raise ValueError(
             f"Colorizer takes arrays of uint8 or uint16, got {image.dtype}; convert it, for "
             "example with (255 * image).round().astype('uint8')."
         )
-    fits = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3))
+    channels = _channels(translation)
+    fits = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in channels)
     if not fits or 0 in image.shape:
+        kinds = " or ".join(f"H×W×{c}" for c in channels)
         raise ValueError(
-            f"Colorizer takes arrays H×W, H×W×1 or H×W×3, got {'×'.join(map(str, image.shape))}."
+            f"Colorizer takes arrays H×W, {kinds}, got {'×'.join(map(str, image.shape))}."
         )
     pixels = image[..., 0] if image.shape[2:] == (1,) else grey_if_grey(image)
     return Input(to_gray(pixels, translation), image.dtype, lambda output: output)
@@ -73,9 +82,11 @@ def _array(image: np.ndarray, translation: HandcraftedTranslation) -> Input:
 
 def _tensor(image: Tensor, translation: HandcraftedTranslation) -> Input:
     planes = image[None] if image.ndim == 2 else image
-    if planes.ndim != 3 or planes.shape[0] not in (1, 3) or 0 in planes.shape:
+    channels = _channels(translation)
+    if planes.ndim != 3 or planes.shape[0] not in channels or 0 in planes.shape:
+        kinds = " or ".join(f"{c}×H×W" for c in channels)
         raise ValueError(
-            f"Colorizer takes tensors H×W, 1×H×W or 3×H×W, got {'×'.join(map(str, image.shape))}."
+            f"Colorizer takes tensors H×W, {kinds}, got {'×'.join(map(str, image.shape))}."
         )
 
     def back(output: np.ndarray) -> Tensor:
@@ -92,7 +103,11 @@ def _tensor(image: Tensor, translation: HandcraftedTranslation) -> Input:
             "Colorizer takes tensors of uint8, or of floating point in [0, 1], got "
             f"{image.dtype} from {planes.min().item()} to {planes.max().item()}."
         )
-    gray = translation.to_domain_a(planes[None].float())[0, 0] * 255
+    planes = planes[None].float()
+    if planes.shape[1] == 1:
+        planes = planes.expand(-1, translation.out_channels, -1, -1)
+    gray = translation.to_domain_a(planes)[0] * 255
+    gray = gray[0] if len(gray) == 1 else gray.permute(1, 2, 0)
     return Input(gray.numpy(), np.dtype(np.float32), back)
 
 

@@ -4,6 +4,7 @@ A checkpoint carries the text of its config. Here that text is data: it is parse
 and only the parts that colorize are built from it, out of :data:`NETWORKS`.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,12 +46,13 @@ class Colorization(NamedTuple):
     """What it takes to colorize.
 
     Attributes:
-        generator: From N×3×H×W, grey and normalised, to the pyramid or one image; in evaluation
-            mode, without gradients, on the CPU.
-        translation: H_t, from three channels to one.
+        generator: From N×in_channels×H×W, of A and normalised, to the pyramid or one image; in
+            evaluation mode, without gradients, on the CPU.
+        translation: H_t, mostly from three channels to one.
         mean: Subtracted from values in [0, 255].
         std: What they are then divided by.
         bgr: Whether the generator's channels are blue, green, red.
+        in_channels: The generator's: one channel of A is replicated over those of B.
     """
 
     generator: nn.Module
@@ -58,6 +60,7 @@ class Colorization(NamedTuple):
     mean: float
     std: float
     bgr: bool
+    in_channels: int
 
 
 def _safe_network(value: Any, where: str) -> Any:
@@ -170,22 +173,49 @@ def load_colorization(path: PathLike, config: PathLike | Config | None = None) -
             translation = _safe_network(translation, "model.handcrafted_translation")
         generator = _build_generator(cfg, _generator_weights(state, model))
         translation = MODELS.build(translation)
-        if tuple(translation.weight.shape) != (1, 3):
-            raise ValueError("its handcrafted translation does not make one grey channel of three")
+        channels_a, channels_b = translation.weight.shape
+        if channels_a >= channels_b:
+            raise ValueError(
+                f"its handcrafted translation from {channels_b} channels to {channels_a} leaves "
+                "nothing open that could be learnt"
+            )
         preprocessor = model.get("data_preprocessor") or {}
         mean, std = _normalization(preprocessor, "mean"), _normalization(preprocessor, "std")
         if std == 0:
             raise ValueError("data_preprocessor.std is 0")
-        bgr = preprocessor.get("output_channel_order") != "RGB"
+        bgr = channels_b == 3 and preprocessor.get("output_channel_order") != "RGB"
         run = AnyGenerator(generator)
         side = run.min_size
-        trial = run(torch.zeros(1, 3, side, side), num_outputs=1)[0]
-        if tuple(trial.shape) != (1, 3, side, side):
-            raise ValueError("its generator does not make three channels of three")
+        in_channels = channels_b if channels_a == 1 else channels_a
+        trial = run(torch.zeros(1, in_channels, side, side), num_outputs=1)[0]
+        if tuple(trial.shape) != (1, channels_b, side, side):
+            raise ValueError(f"its generator does not make {channels_b} channels of {in_channels}")
     except Exception as error:  # Any argument a config may hold reaches the networks' constructors.
         reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise CheckpointError(f"{path}: {reason.rstrip('.')}.") from error
-    return Colorization(generator, translation, mean, std, bgr)
+    return Colorization(generator, translation, mean, std, bgr, in_channels)
+
+
+def with_film(loaded: Colorization, film: str | Sequence | None) -> Colorization:
+    """The same generator with another H_t: that of the film or sensor that took the pictures.
+
+    Args:
+        loaded: From :func:`load_colorization`.
+        film: Weights as of a ``HandcraftedTranslation``; None leaves the model's.
+
+    Raises:
+        ValueError: There are no such weights, or they are of another shape than the model's.
+    """
+    if film is None:
+        return loaded
+    translation = HandcraftedTranslation(film)
+    shape, wanted = (tuple(h.weight.shape) for h in (translation, loaded.translation))
+    if shape != wanted:
+        raise ValueError(
+            f"film={film!r} is an H_t of shape {'×'.join(map(str, shape))}, but the model's is of "
+            f"{'×'.join(map(str, wanted))}; give weights of that shape."
+        )
+    return loaded._replace(translation=translation)
 
 
 def split_config_and_checkpoint(

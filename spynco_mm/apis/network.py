@@ -67,6 +67,7 @@ class GrayNetwork:
         self._run = AnyGenerator(self.generator)
         self.translation = loaded.translation
         self.mean, self.std, self.bgr = loaded.mean, loaded.std, loaded.bgr
+        self.in_channels = loaded.in_channels
         self.num_outputs = self._run.num_outputs
         if output != "all" and output not in range(1, self.num_outputs + 1):
             raise ValueError(
@@ -121,15 +122,16 @@ class GrayNetwork:
         """Colorize grey pictures of any sizes.
 
         Args:
-            grays: H×W float32 in [0, 255] each.
+            grays: H×W float32 in [0, 255] each, or H×W×C_A where A has several channels.
             dtypes: Type of each result: uint8, uint16, or float32 in [0, 1].
 
         Returns:
-            For each picture its outputs H×W×3, RGB, in the order of ``outputs``.
+            For each picture its outputs H×W×C_B, RGB where C_B = 3, in the order of ``outputs``.
         """
         results: list = [None] * len(grays)
         for indices in self.passes([(*g.shape, np.dtype(d)) for g, d in zip(grays, dtypes)]):
-            gray = torch.from_numpy(np.stack([grays[i] for i in indices]))[:, None]
+            gray = torch.from_numpy(np.stack([grays[i] for i in indices]))
+            gray = gray[:, None] if gray.ndim == 3 else gray.permute(0, 3, 1, 2)
             dtype = np.dtype(dtypes[indices[0]])
             started = time.perf_counter()
             size = self.working_size
@@ -147,13 +149,14 @@ class GrayNetwork:
     def _full_size(
         self, gray: Tensor, dtype: np.dtype, projection: Projection | None
     ) -> list[np.ndarray]:
-        """N×1×H×W in [0, 255], of one size, to N×H×W×3 for each output."""
+        """N×C_A×H×W in [0, 255], of one size, to N×H×W×C_B for each output."""
         n, _, height, width = gray.shape
-        results = [np.empty((n, height, width, 3), dtype) for _ in self.outputs]
+        shape = (n, height, width, self.translation.in_channels)
+        results = [np.empty(shape, dtype) for _ in self.outputs]
         smallest = self._run.min_size
         image = pad_to_fit((gray - self.mean) / self.std, self._run.stride, smallest)
         if image[:, 0].numel() <= max(self.pass_pixels, smallest * smallest * n):
-            image = image.to(self.device).expand(-1, 3, -1, -1)
+            image = image.to(self.device).expand(-1, self.in_channels, -1, -1)
             pyramid = self._run(image, max(self.outputs))
             for i, result in zip(self.outputs, results):
                 self._write(result, 0, 0, pyramid[i - 1], gray, projection)
@@ -175,7 +178,7 @@ class GrayNetwork:
         gray: Tensor,
         projection: Projection | None,
     ) -> None:
-        """Compute the results, 1×H×W×3 for each output, of one padded image tile by tile."""
+        """Compute the results, 1×H×W×C_B for each output, of one padded image tile by tile."""
         by_output = dict(zip(self.outputs, results))
 
         def write(i: int, box: Box, values: Tensor) -> None:

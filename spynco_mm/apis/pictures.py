@@ -114,8 +114,11 @@ def _png(pixels: np.ndarray, metadata: dict) -> bytes:
     return data[:head] + chunks + data[head:]
 
 
-def _tiff(pixels: np.ndarray, metadata: dict) -> bytes:
+def _tiff(pixels: np.ndarray, metadata: dict, translucent: bool) -> bytes:
     """tifffile writes the pixels and the tags; EXIF's and GPS' directories follow them."""
+    channels = pixels.shape[2] - translucent
+    rgb = channels == 3
+    extra = ["unspecified"] * (0 if rgb else channels - 1) + ["unassalpha"] * translucent
     exif = Image.Exif()
     exif.load(metadata.get("exif", b""))
     tags = [(t, 2, 0, str(exif[t]).encode(), True) for t in DESCRIPTIVE_TAGS if t in exif]
@@ -128,8 +131,8 @@ def _tiff(pixels: np.ndarray, metadata: dict) -> bytes:
         buffer,
         pixels,
         byteorder="<",
-        photometric="rgb",
-        extrasamples=["unassalpha"] if pixels.shape[2] == 4 else None,
+        photometric="rgb" if rgb else "minisblack",
+        extrasamples=extra,
         compression="zlib",
         iccprofile=metadata.get("icc_profile"),
         resolution=metadata.get("dpi"),
@@ -192,6 +195,8 @@ def fit_to_format(picture: Picture, suffix: str) -> Picture:
     """
     kind = OUTPUT_SUFFIXES[suffix.lower()]
     pixels, alpha = picture.pixels, picture.alpha
+    if kind != ".tif" and pixels.shape[2:] not in ((), (3,)):
+        raise DataError(f"{pixels.shape[2]} channels can be written as TIFF alone; write that.")
     if kind == ".jpg" and alpha is not None:
         raise DataError("JPEG cannot hold its transparency; write PNG, TIFF or WebP.")
     longest = LONGEST.get(kind, max(pixels.shape[:2]))
@@ -229,7 +234,9 @@ def encode_picture(picture: Picture, suffix: str) -> bytes:
         pixels = np.concatenate([pixels, picture.alpha[..., None]], axis=2)
     kind = OUTPUT_SUFFIXES[suffix.lower()]
     if kind in (".png", ".tif"):
-        return (_png if kind == ".png" else _tiff)(pixels, picture.metadata)
+        if kind == ".tif":
+            return _tiff(pixels, picture.metadata, picture.alpha is not None)
+        return _png(pixels, picture.metadata)
     return _pillow(pixels, picture.metadata, "JPEG" if kind == ".jpg" else "WEBP")
 
 

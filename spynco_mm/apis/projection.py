@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.linalg import qr
 from torch import Tensor
 
 from spynco_mm.datasets.images import DataError
@@ -17,13 +18,34 @@ BAND = 256
 
 
 def to_gray(pixels: np.ndarray, translation: HandcraftedTranslation) -> np.ndarray:
-    """H_t of H×W×3 uint8 or uint16 pixels, or H×W grey ones: H×W float32 in [0, 255]."""
+    """The picture of domain A that pixels are, or are translated to.
+
+    Args:
+        pixels: uint8 or uint16: H×W grey ones, which stand for all C_A channels, H×W×C_A with
+            several channels in A, or H×W×C_B, whose H_t it is.
+        translation: H_t.
+
+    Returns:
+        float32 in [0, 255], H×W, or H×W×C_A where A has several channels.
+
+    Raises:
+        DataError: The pixels have another number of channels.
+    """
     scale = 255 / np.iinfo(pixels.dtype).max
-    gray = np.empty(pixels.shape[:2], np.float32)
+    channels, wanted = pixels.shape[2:], translation.out_channels
+    if channels not in ((), (wanted,), (translation.in_channels,)):
+        raise DataError(
+            f"the picture has {channels[0]} channels, but H_t translates {translation.in_channels} "
+            f"to {wanted}; give one of {wanted} or of {translation.in_channels}."
+        )
+    gray = np.empty((*pixels.shape[:2], *([wanted] if wanted > 1 else [])), np.float32)
     for top in range(0, len(gray), BAND):
         band = pixels[top : top + BAND].astype(np.float32)
-        if band.ndim == 3:
-            band = translation(torch.from_numpy(band).permute(2, 0, 1)[None])[0, 0].numpy()
+        if channels == (translation.in_channels,):
+            band = translation(torch.from_numpy(band).permute(2, 0, 1)[None])[0].numpy()
+            band = band[0] if wanted == 1 else band.transpose(1, 2, 0)
+        elif channels == () and wanted > 1:
+            band = band[..., None]
         gray[top : top + BAND] = band * scale
     return gray
 
@@ -55,8 +77,12 @@ class Projection:
     |H_t(O') − I| is at most half a level times that weight: 0.29 levels for BT.601 and less than a
     half for all usual weights, so that H_t(O') rounds to I.
 
+    With C_A channels in A it is C_A channels of B that take it, those whose part of H_t is the best
+    to invert, and the bound is half a level times the sum of a row of that part. H_t⁺ I may then be
+    out of range itself; such a pixel is clamped, which no colour of that I would avoid for sure.
+
     Args:
-        translation: H_t, from three channels to one.
+        translation: H_t, from C_B channels to fewer, C_A; from three to one for pictures.
         saturation: s; 0 gives grey, 1 keeps the chroma.
 
     Raises:
@@ -69,17 +95,22 @@ class Projection:
         self.translation = translation
         self.saturation = saturation
         self._project = ExactConsistency(translation, out_of_range="compress")
-        self._main = int(translation.weight[0].abs().argmax())
+        h = translation.weight.double()
+        #: H_t of a picture that is 1 everywhere, where [-1, 1] stands for [0, 255].
+        self._white = h.sum(1).float().view(-1, 1, 1)
+        *_, pivots = qr(h.numpy(), mode="economic", pivoting=True)
+        self._main = pivots[: len(h)].tolist()
+        self._share = torch.linalg.inv(h[:, self._main]).float()
 
     def values(self, color: Tensor, gray: Tensor) -> Tensor:
-        """O' of N×3×H×W and I of N×1×H×W, in [0, 255] as all of them, not rounded."""
+        """O' of N×C_B×H×W and I of N×C_A×H×W, in [0, 255] as all of them, not rounded."""
         # The chroma is linear in O.
-        projected = self._project((color / 127.5 - 1) * self.saturation, gray / 127.5 - 1)
-        return (projected + 1) * 127.5
+        wanted = gray / 127.5 - self._white
+        return (self._project((color / 127.5 - 1) * self.saturation, wanted) + 1) * 127.5
 
     def __call__(self, color: Tensor, gray: Tensor, dtype: np.dtype) -> np.ndarray:
-        """N×3×H×W colours and N×1×H×W grey, in [0, 255], to N×H×W×3 of a type."""
-        result = np.empty((len(color), *color.shape[2:], 3), dtype)
+        """N×C_B×H×W colours and N×C_A×H×W grey, in [0, 255], to N×H×W×C_B of a type."""
+        result = np.empty((len(color), *color.shape[2:], color.shape[1]), dtype)
         for top in range(0, color.shape[2], BAND):
             rows = slice(top, top + BAND)
             values, wanted = self.values(color[:, :, rows], gray[:, :, rows]), gray[:, :, rows]
@@ -87,14 +118,14 @@ class Projection:
                 level = 255 / np.iinfo(dtype).max
                 values = (values / level).round_().mul_(level)
                 moved = (wanted - self.translation(values)) / level
-                moved = (moved[:, 0] / self.translation.weight[0, self._main]).round_()
+                moved = torch.einsum("ij,njhw->nihw", self._share, moved).round_()
                 values[:, self._main] += moved * level
             result[:, rows] = quantize(values, dtype)
         return result
 
 
 def grey_error(pixels: np.ndarray, gray: np.ndarray, translation: HandcraftedTranslation) -> float:
-    """max |H_t(O) − I| of H×W×3 pixels and H×W grey in [0, 255], in levels of 255."""
+    """max |H_t(O) − I| of H×W×C_B pixels and grey as :func:`to_gray` gives it, in levels of 255."""
     return float(np.abs(to_gray(pixels, translation) - gray).max())
 
 

@@ -1,5 +1,6 @@
 from .colcycle import ColCycleGenerator
 from .discriminator import SpyncoDiscriminator
+from .films import spectral_weights
 from .generator import SpyncoGenerator
 from .losses import ContoursLoss, OSPLoss
 from .pseudo_cyclegan import PseudoCycleGAN
@@ -16,4 +17,5 @@ __all__ = [
     "SpyncoDiscriminator",
     "SpyncoGAN",
     "SpyncoGenerator",
+    "spectral_weights",
 ]

@@ -10,10 +10,13 @@ from mmagic.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor
 
-#: Grey weights of red, green and blue.
+from .films import FILMS, film_weights
+
+#: Grey weights of red, green and blue: the luma of ITU-R BT.601, BT.709 and BT.2020, and the mean.
 GRAY_WEIGHTS = {
     "bt601": (0.299, 0.587, 0.114),
     "bt709": (0.2126, 0.7152, 0.0722),
+    "bt2020": (0.2627, 0.6780, 0.0593),
     "mean": (1 / 3, 1 / 3, 1 / 3),
 }
 
@@ -44,21 +47,26 @@ class HandcraftedTranslation(BaseModule):
     part of a checkpoint, since the config defines them.
 
     Args:
-        weights: A name (``"bt601"``, the default, ``"bt709"`` or ``"mean"``), the weights of the
-            input channels (one output channel), or a matrix of shape C_A×C_B for a translation
-            between any numbers of channels. Three equal rows give a grey image of three channels,
-            as somebody else's networks may want it.
+        weights: A name: ``"bt601"``, the default, ``"bt709"``, ``"bt2020"``, ``"mean"``, or a film,
+            as ``"orthochromatic"`` or ``"panchromatic+red"`` with a red filter (see
+            :mod:`~spynco_mm.models.films`). Or the weights of the input channels (one output
+            channel), or a matrix of shape C_A×C_B for a translation between any numbers of
+            channels. Three equal rows give a grey image of three channels, as somebody else's
+            networks may want it.
     """
 
     def __init__(self, weights: str | Sequence[float] | Matrix = "bt601"):
         super().__init__()
         if isinstance(weights, str):
-            if weights not in GRAY_WEIGHTS:
+            if weights.partition("+")[0] in FILMS:
+                weights = film_weights(weights)
+            elif weights in GRAY_WEIGHTS:
+                weights = GRAY_WEIGHTS[weights]
+            else:
                 raise ValueError(
-                    f"HandcraftedTranslation knows the weights {', '.join(GRAY_WEIGHTS)}, not "
-                    f"'{weights}'; name one of them or give the numbers."
+                    f"HandcraftedTranslation knows the weights {', '.join([*GRAY_WEIGHTS, *FILMS])}"
+                    f", not '{weights}'; name one of them or give the numbers."
                 )
-            weights = GRAY_WEIGHTS[weights]
         try:
             matrix = torch.as_tensor(weights, dtype=torch.float32)
         except (TypeError, ValueError) as error:

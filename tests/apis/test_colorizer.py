@@ -1,9 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from mmagic.registry import MODELS
+from mmengine.config import Config
 from PIL import Image
 
-from spynco_mm.apis import Colorizer
+from spynco_mm.apis import CheckpointError, Colorizer
+from spynco_mm.models import ExactConsistency, HandcraftedTranslation
 
 BT601 = np.array([0.299, 0.587, 0.114])
 
@@ -106,3 +109,94 @@ def test_arguments_out_of_range(tiny_checkpoint):
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="no device 'cuda'; torch sees no GPU"):
             Colorizer(tiny_checkpoint, device="cuda")
+
+
+# ------------------------------------------------------------------------------------ other H_t
+
+
+def test_another_film(tiny_checkpoint, photo):
+    """Known of the pictures, whatever the network was trained with."""
+    colorize = Colorizer(tiny_checkpoint, device="cpu", film="orthochromatic")
+    weights = colorize.translation.weight[0].double().numpy()
+    assert weights[0] < 0.06
+    gray = np.round(photo @ weights).astype(np.uint8)
+    result = colorize(gray)
+    np.testing.assert_array_equal(np.round(result @ weights), gray)
+    assert abs(result @ BT601 - gray).max() > 2
+    # A colour picture is turned grey as that film would.
+    assert abs(colorize(photo) @ weights - photo @ weights).max() < 0.6
+    with pytest.raises(ValueError, match=r"an H_t of shape 2×3, but the model's is of 1×3"):
+        Colorizer(tiny_checkpoint, device="cpu", film=np.eye(2, 3).tolist())
+
+
+def untrained(path, weights, **kwargs):
+    """A checkpoint of a narrow network with this H_t."""
+    weights = np.asarray(weights).tolist()
+    channels_a, channels_b = np.shape(weights)
+    model = dict(
+        type="SpyncoGAN",
+        generator=dict(
+            type="SpyncoGenerator",
+            in_channels=channels_b if channels_a == 1 else channels_a,
+            out_channels=channels_b,
+            base_channels=4,
+            num_blocks=1,
+        ),
+        handcrafted_translation=dict(type="HandcraftedTranslation", weights=weights),
+    )
+    torch.manual_seed(0)
+    network = MODELS.build(model)
+    network.init_weights()
+    for parameter in network.parameters():
+        parameter.data *= 5
+    cfg = Config(dict(model=model)).pretty_text
+    torch.save(dict(state_dict=network.state_dict(), meta=dict(cfg=cfg)), path)
+    return Colorizer(path, device="cpu", **kwargs)
+
+
+def test_bands_whose_preview_is_known(tmp_path, photo):
+    """Eight made-up spectral bands; red, green and blue are each the mean of some of them."""
+    preview = np.zeros((3, 8))
+    for row, bands in enumerate(([5, 6, 7], [2, 3, 4], [0, 1])):
+        preview[row, bands] = 1 / len(bands)
+    whole = untrained(tmp_path / "a.pth", preview)
+    result = whole(photo)
+    assert result.shape == (*photo.shape[:2], 8) and result.dtype == np.uint8
+    np.testing.assert_array_equal(np.round(result @ preview.T), photo)
+    assert abs(result[..., 5].astype(int) - result[..., 6]).mean() > 1
+    # Bands go in as well as their preview, grey pictures and tensors, also in tiles.
+    again = whole(result)
+    assert abs(again @ preview.T - result @ preview.T).max() <= 0.5
+    assert whole(photo[..., 1]).shape == result.shape
+    tiled = untrained(tmp_path / "b.pth", preview, memory=1)
+    tensor = torch.from_numpy(photo).permute(2, 0, 1) / 255
+    torch.testing.assert_close(tiled(tensor), whole(tensor), rtol=0, atol=2e-4)
+    small = untrained(tmp_path / "c.pth", preview, working_size=32)(Image.fromarray(photo))
+    np.testing.assert_array_equal(np.round(small @ preview.T), photo)
+    with pytest.raises(ValueError, match="takes arrays H×W, H×W×1 or H×W×3 or H×W×8, got 9×9×4"):
+        whole(np.zeros((9, 9, 4), np.uint8))
+    with pytest.raises(CheckpointError, match="from 3 channels to 3 leaves nothing open"):
+        untrained(tmp_path / "d.pth", np.eye(3))
+
+
+def test_classes_that_have_a_known_grey(tmp_path):
+    """Segmentation: five classes, one-hot, two of which look alike in grey."""
+    greys = np.array([[0.0, 0.25, 0.5, 0.5, 1.0]])
+    classes = np.random.default_rng(0).integers(0, 5, (24, 32))
+    classes[:12] = 2
+    onehot = np.eye(5)[classes]
+    gray = np.round(onehot @ greys[0] * 255).astype(np.uint8)
+    scores = untrained(tmp_path / "a.pth", greys)(gray)
+    assert scores.shape == (24, 32, 5)
+    # Exactly the grey, wherever five scores in range can have it.
+    assert np.median(abs(scores @ greys[0] - gray)) <= 0.5
+    # The known grey, and that they sum to one, make anybody's guesses better.
+    noisy = onehot + np.random.default_rng(1).normal(0, 0.6, onehot.shape)
+    h_t = HandcraftedTranslation([*greys.tolist(), [0.2] * 5])
+    exact = ExactConsistency(h_t, out_of_range="keep")(
+        torch.from_numpy(noisy).permute(2, 0, 1)[None],
+        h_t(torch.from_numpy(onehot).permute(2, 0, 1)[None]),
+    )
+    before = (noisy.argmax(2) == classes).mean()
+    after = (exact[0].argmax(0).numpy() == classes).mean()
+    assert after > before + 0.05
