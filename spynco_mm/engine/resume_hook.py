@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from mmagic.models.editors.cyclegan.cyclegan_modules import GANImageBuffer
 from mmagic.registry import HOOKS, MODELS
 from mmengine.dist import all_gather_object, get_rank, get_world_size, master_only
 from mmengine.hooks import CheckpointHook, Hook
@@ -16,6 +17,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 from mmengine.runner.checkpoint import get_state_dict
 
 from spynco_mm.compat import average_gradients
+from spynco_mm.models.image_pool import ImagePool
 from spynco_mm.utils.checkpoint import describe_mismatch, parse_config
 
 from . import run_folder
@@ -33,6 +35,23 @@ def _image_buffers(model: torch.nn.Module) -> list:
     """The image pools of a SpyncoGAN (a list) or a CycleGAN (a dict), in a fixed order."""
     buffers = getattr(model, "image_buffers", [])
     return list(buffers.values()) if isinstance(buffers, dict) else list(buffers)
+
+
+def _held(buffer: "ImagePool | GANImageBuffer") -> "torch.Tensor | list":
+    """The images in a pool, one tensor; an empty list if there are none."""
+    if isinstance(buffer, ImagePool):
+        return buffer.held()
+    return torch.cat(buffer.image_buffer) if buffer.buffer_size and buffer.img_num else []
+
+
+def _refill(buffer: "ImagePool | GANImageBuffer", images: "torch.Tensor | list") -> None:
+    """Put images into a pool, whichever kind they were in."""
+    if isinstance(buffer, ImagePool):
+        buffer.refill(images)
+    elif buffer.buffer_size:
+        images = images[: buffer.buffer_size]
+        buffer.image_buffer = [image[None] for image in images]
+        buffer.img_num = len(images)
 
 
 def _remembering(runner: Runner) -> list:
@@ -63,7 +82,8 @@ class ExactResumeHook(Hook):
     left in that folder is set aside (see :mod:`spynco_mm.engine.run_folder`). Best checkpoints of
     the run that the one it goes on from does not know are removed.
 
-    Works for any model that keeps mmagic's ``GANImageBuffer`` in ``image_buffers``.
+    Works for any model that keeps an ``ImagePool``, or mmagic's ``GANImageBuffer``, for each output
+    in ``image_buffers``; a checkpoint holds both in the same way.
     """
 
     # Before CheckpointHook, which is VERY_LOW.
@@ -164,10 +184,7 @@ class ExactResumeHook(Hook):
                 )
             saved = everyones[get_rank() % len(everyones)]
             for buffer, images in zip(_image_buffers(self._model(runner)), saved):
-                if buffer.buffer_size:
-                    images = images[: buffer.buffer_size]
-                    buffer.image_buffer = [image[None] for image in images]
-                    buffer.img_num = len(images)
+                _refill(buffer, images)
         if self._accumulating(runner):
             for parameter, grad in zip(
                 runner.model.parameters(), self._loaded.get("gradients", [])
@@ -191,10 +208,7 @@ class ExactResumeHook(Hook):
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Bring together what only the single processes have; only rank 0 saves."""
-        pools = [
-            torch.cat(buffer.image_buffer) if buffer.buffer_size and buffer.img_num else []
-            for buffer in _image_buffers(self._model(runner))
-        ]
+        pools = [_held(buffer) for buffer in _image_buffers(self._model(runner))]
         if get_world_size() > 1:
             pools = [pool if isinstance(pool, list) else pool.cpu() for pool in pools]
             self._pools = all_gather_object(pools)

@@ -3,6 +3,8 @@
 from mmagic.models.editors import CycleGAN
 from mmagic.registry import MODELS
 
+from .image_pool import ImagePool
+
 
 @MODELS.register_module()
 class PseudoCycleGAN(CycleGAN):
@@ -22,6 +24,7 @@ class PseudoCycleGAN(CycleGAN):
 
     def __init__(self, *args, handcrafted_translations: dict[str, dict], **kwargs):
         super().__init__(*args, **kwargs)
+        self.image_buffers = {domain: ImagePool(self.buffer_size) for domain in self.image_buffers}
         for domain, config in handcrafted_translations.items():
             if domain not in self._reachable_domains:
                 raise ValueError(

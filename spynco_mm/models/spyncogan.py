@@ -5,13 +5,13 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from mmagic.models.base_models import BaseTranslationModel
-from mmagic.models.editors.cyclegan.cyclegan_modules import GANImageBuffer
 from mmagic.registry import MODELS
 from mmagic.structures import DataSample
 from mmengine.optim import OptimWrapperDict
 from torch import Tensor
 
 from .adapter import AnyGenerator
+from .image_pool import ImagePool
 from .losses import OSPLoss
 
 
@@ -143,7 +143,7 @@ class SpyncoGAN(BaseTranslationModel):
             raise ValueError(
                 "SpyncoGAN: gan_loss needs a discriminator; give one or drop the loss."
             )
-        self.image_buffers = [GANImageBuffer(buffer_size) for _ in range(self._used(self.gan_loss))]
+        self.image_buffers = [ImagePool(buffer_size) for _ in range(self._used(self.gan_loss))]
 
     @property
     def _g(self) -> AnyGenerator:
@@ -292,13 +292,16 @@ class SpyncoGAN(BaseTranslationModel):
             losses["loss_contours"] = self.contours_loss(outputs["I"], real_a)
         return losses, [fake.detach() for fake in fakes]
 
-    def discriminator_losses(self, fakes: Sequence[Tensor], real_b: Tensor) -> dict[str, Tensor]:
-        """Least squares on J and on the fakes G_1(I), ..., weighted as in Eq. 8."""
-        # One by one and as copies: a pool that kept a view would keep its whole batch in memory.
-        fakes = [
-            torch.cat([buffer.query(image.clone()) for image in fake.split(1)])
-            for buffer, fake in zip(self.image_buffers, fakes)
-        ]
+    def plan_pools(self, images: Tensor) -> Tensor:
+        """What the pools will do with fakes like N×C×H×W ``images``, drawn on the host: P×M."""
+        plans = torch.tensor([pool.plan(len(images)) for pool in self.image_buffers])
+        return plans.long().to(images.device, non_blocking=True)
+
+    def discriminator_losses(
+        self, fakes: Sequence[Tensor], real_b: Tensor, plans: Tensor
+    ) -> dict[str, Tensor]:
+        """Least squares on J and on fakes of G_1(I), ... out of the pools, weighted as in Eq. 8."""
+        fakes = [p.exchange(fake, plan) for p, fake, plan in zip(self.image_buffers, fakes, plans)]
         real, *fakes = self._judge_all(self.discriminator, [real_b, *fakes])
         loss = self.gan_loss.loss
         return {
@@ -328,6 +331,7 @@ class SpyncoGAN(BaseTranslationModel):
         wrapper_g = optim_wrapper["generator"]
         log_vars, fakes = {"loss_g": 0.0}, []
         *first, last = self._parts(real_b)
+        plans = self.plan_pools(real_b)
         with frozen(self.discriminator):
             for part in [*first, last]:
                 # Gradients are averaged over processes once, with those of the last part.
@@ -348,7 +352,7 @@ class SpyncoGAN(BaseTranslationModel):
 
         wrapper_d = optim_wrapper["discriminator"]
         with wrapper_d.optim_context(self.discriminator):
-            loss_d, log_vars_d = self.parse_losses(self.discriminator_losses(fakes, real_b))
+            loss_d, log_vars_d = self.parse_losses(self.discriminator_losses(fakes, real_b, plans))
         wrapper_d.update_params(loss_d)
         log_vars_d["loss_d"] = log_vars_d.pop("loss")
         return self._detached(log_vars, log_vars_d)

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmagic.models.editors.cyclegan.cyclegan_modules import GANImageBuffer
 from tiny_run import SCORES, checkpoint, loader, tiny_runner
 
 from spynco_mm.engine import read_history
+from spynco_mm.engine.resume_hook import _held, _refill
+from spynco_mm.models.image_pool import ImagePool
 
 PLATEAU = dict(
     type="ReduceOnPlateauLR", monitor="score", rule="less", patience=0, factor=0.5, threshold=0.0
@@ -162,3 +165,17 @@ def test_early_stopping_goes_on_counting(tmp_path):
         runner.train()
         # Epochs 3 and 4 are no better than 2.
         assert runner.epoch == 4
+
+
+def test_image_pools_of_both_kinds_are_saved_alike():
+    """So a CycleGAN's is kept as well, and checkpoints of before can be resumed."""
+    images = torch.rand(5, 3, 4, 4)
+    for kind, other in ((GANImageBuffer, ImagePool), (ImagePool, GANImageBuffer)):
+        pool, more = kind(4), other(3)
+        assert _held(pool) == _held(more) == []
+        _refill(more, [])
+        pool.query(images[:4])
+        _refill(more, _held(pool))
+        assert same(_held(pool), images[:4]) and same(_held(more), images[:3])
+        assert more.query(images[4:]).shape == (1, 3, 4, 4)
+        assert len(_held(more)) == 3 and _held(kind(0)) == []

@@ -106,7 +106,8 @@ def test_equations_4_to_9(n, gamma, monkeypatch):
         model.parse_losses(losses)[0].detach(), sum(expected.values()), rtol=1e-9
     )
     assert len(fakes) == 3 and not any(fake.requires_grad for fake in fakes)
-    assert_losses(model.discriminator_losses(fakes, color), expected_d)
+    plans = model.plan_pools(color)
+    assert_losses(model.discriminator_losses(fakes, color, plans), expected_d)
 
 
 def test_other_domains():
@@ -128,7 +129,7 @@ def test_other_domains():
     losses, fakes = model.generator_losses(a, b)
     expected, expected_d = paper_losses(model, a, b, matrix)
     assert_losses(losses, expected)
-    assert_losses(model.discriminator_losses(fakes, b), expected_d)
+    assert_losses(model.discriminator_losses(fakes, b, model.plan_pools(b)), expected_d)
 
 
 def test_contours_use_the_translation_of_the_model():
@@ -190,28 +191,25 @@ def test_training_from_the_data_loader():
     assert_trains(model, step, steps=3, still=resting(model))
     assert [buffer.img_num for buffer in model.image_buffers] == [4, 4, 4]
     # What the pools hold has no graph behind it.
-    held = [image for buffer in model.image_buffers for image in buffer.image_buffer]
-    assert not any(image.requires_grad for image in held)
-    # Each has memory of its own, so that the pool does not keep that of whole batches.
-    assert all(i.untyped_storage().nbytes() == i.numel() * i.element_size() for i in held)
+    assert not any(buffer.rows.requires_grad for buffer in model.image_buffers)
 
 
 def test_discriminator_sees_the_pool():
     model = build(buffer_size=2).double()
     first, second = ([images(seed=s + i) for i in range(3)] for s in (0, 10))
-    model.discriminator_losses(first, images(seed=50))
+    model.discriminator_losses(first, images(seed=50), model.plan_pools(images()))
     for buffer in model.image_buffers:
         buffer.buffer_ratio = 1.0  # always an old one
     seen = []
     model.discriminator.register_forward_hook(lambda m, args, out: seen.append(args[0]))
-    model.discriminator_losses(second, images(seed=51))
+    model.discriminator_losses(second, images(seed=51), model.plan_pools(images()))
     old = {image.numpy().tobytes() for output in first for image in output}
     new = {image.numpy().tobytes() for output in second for image in output}
     fakes = [image.numpy().tobytes() for image in seen[0][2:]]
     assert len(fakes) == 6 and fakes[0] in old and set(fakes) <= old | new
     for buffer, output in zip(model.image_buffers, second):
         # One of each: pools do not mix outputs.
-        assert any(torch.equal(held[0], image) for held in buffer.image_buffer for image in output)
+        assert any(torch.equal(held, image) for held in buffer.held() for image in output)
 
 
 # ------------------------------------------------------------------ ablations
@@ -444,7 +442,7 @@ class NoBackward(OptimWrapper):
 
 
 def launches_of_a_step(n, dtype=None, **kwargs):
-    model = build(buffer_size=0, **kwargs)
+    model = build(buffer_size=50, **kwargs)
     with simulated_gpu(model, autocast=dtype) as launches:
         inputs = {
             key: torch.randn(n, 3, 32, 32, device="cuda") for key in ("img_gray", "img_color")
@@ -461,7 +459,8 @@ def launches_of_a_step(n, dtype=None, **kwargs):
 def test_a_step_never_waits_for_the_gpu(dtype, joint_pixels):
     names = launches_of_a_step(2, dtype, joint_pixels=joint_pixels)
     assert names.count("aten.native_layer_norm.default") == (6 if joint_pixels else 3 * 6)
-    assert ("aten._to_copy.default" in names) == (dtype is not None)
+    # The pools' draws come from the host; else types change in mixed precision only.
+    assert (names.count("aten._to_copy.default") > 1) == (dtype is not None)
 
 
 # ------------------------------------------------------------------ inference
