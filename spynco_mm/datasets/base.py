@@ -1,12 +1,22 @@
 """What all colorization data sets share: unpaired in training, paired in testing, reproducible."""
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
 
 import numpy as np
+import torch
 from mmengine.dataset import BaseDataset
+from mmengine.device import get_device
+from mmengine.logging import print_log
+from torch.utils.data import get_worker_info
 
+from .batches import Items, reason_against
 from .images import DataError
 from .samplers import seeded
+
+#: Where an item finds a picture; what it is, is up to the data set.
+Place = Any
 
 
 class ColorizationDataset(BaseDataset):
@@ -26,8 +36,12 @@ class ColorizationDataset(BaseDataset):
     it with ``(int, seed)``, as :class:`EpochSampler` does, and the draw of j and the whole pipeline
     run under that seed.
 
+    A data loader with ``colorization_collate`` gets the same batches as a whole, in a fraction of
+    the time, if the pictures are in memory and of one size and the pipeline is of transforms that
+    :mod:`~spynco_mm.datasets.batches` knows. Otherwise the log says why not.
+
     A sub-class gives ``load_data_list`` (a dict with ``img_path`` and maybe ``gt_label`` per
-    picture) and ``read_picture``.
+    picture) and ``read_picture``; for whole batches ``table`` and ``gather`` as well.
 
     Args:
         data_root: Folder of the data.
@@ -38,7 +52,13 @@ class ColorizationDataset(BaseDataset):
         metainfo: Overrides the meta information, such as ``classes``.
         indices: Use only the first so many pictures, or the pictures of these indices.
         lazy_init: Do not read anything until it is needed.
+        device: Where whole batches are assembled. None means on the GPU that the process trains on,
+            if there is one, the pictures take at most a tenth of its free memory, and the loader
+            has no workers; else on the CPU. A loader with ``pin_memory=True`` wants ``'cpu'``.
     """
+
+    _entries: Sequence[dict] = ()
+    _entries_of: np.ndarray | None = None  # the data list that they are of: a subset has another
 
     def __init__(
         self,
@@ -49,7 +69,9 @@ class ColorizationDataset(BaseDataset):
         metainfo: dict | None = None,
         indices: int | Sequence[int] | None = None,
         lazy_init: bool = False,
+        device: str | None = None,
     ):
+        self.device = device
         self.split = split or ("test" if test_mode else "train")
         if self.split not in ("train", "test"):
             raise DataError(
@@ -68,31 +90,86 @@ class ColorizationDataset(BaseDataset):
         """Name the classes in the meta information, unless the user has."""
         self._metainfo.setdefault("classes", tuple(names))
 
-    def read_picture(self, info: dict) -> np.ndarray:
-        """The H×W×3 uint8 RGB picture of an entry of the data list.
+    def place(self, info: dict, random: Any = np.random) -> Place:
+        """Where the picture of an entry of the data list is, by default the entry itself.
+
+        Args:
+            info: The entry.
+            random: What to draw from: the global generator, or another ``RandomState``.
+        """
+        return info
+
+    def read_picture(self, place: Place) -> np.ndarray:
+        """The H×W×3 uint8 RGB picture of a place.
 
         It must be an array of its own, since mmagic's transforms change pictures in place.
         """
         raise NotImplementedError
 
-    def draw_color(self, info: dict) -> np.ndarray:
-        """The H×W×3 uint8 RGB picture of domain B that goes with an entry in training."""
-        index = info["sample_idx"]
-        if len(self) > 1:
-            other = np.random.randint(len(self) - 1)
-            index = other + (other >= index)
-        return self.read_picture(self.get_data_info(index))
+    def table(self) -> torch.Tensor | None:
+        """All pictures, P×C×H×W uint8 on the CPU, or None if they are not so in memory."""
+        return None
 
-    def reference(self, info: dict) -> np.ndarray:
-        """The H×W×3 uint8 RGB picture that the colours of an entry are compared with in testing."""
-        # A copy, not the same array twice: a transform may change either in place.
-        return info["img_gray"].copy()
+    @cached_property
+    def whole_batches(self) -> bool:
+        """Whether batches are made as a whole. The log has why not, if the pictures would do."""
+        if self.table() is None:
+            return False
+        reason = reason_against(self)
+        if reason:
+            print_log(
+                f"{type(self).__name__}: batches are made picture by picture, since {reason}; the "
+                "pictures are the same, but it takes ten times as long.",
+                "current",
+            )
+        return not reason
+
+    @cached_property
+    def placed_table(self) -> torch.Tensor:
+        """The table, where batches are assembled."""
+        table = self.table().contiguous()
+        if self.device is not None:
+            return table.to(self.device)
+        if get_device() != "cuda" or get_worker_info() is not None:
+            return table
+        return table.to("cuda") if 10 * table.nbytes <= torch.cuda.mem_get_info()[0] else table
+
+    def gather(self, table: torch.Tensor, places: Sequence[Place]) -> torch.Tensor:
+        """The pictures of N places, N×3×H×W uint8.
+
+        Args:
+            table: What :meth:`table` gave, maybe on another device.
+            places: Of the pictures.
+        """
+        raise NotImplementedError
+
+    def color_place(self, info: dict, random: Any = np.random) -> Place:
+        """Where the picture of domain B is that goes with an entry in training."""
+        index, others = info["sample_idx"], len(self) - 1
+        if others:
+            other = random.randint(others)
+            index = other + (other >= index)
+        return self.place(self.entry(index), random)
+
+    def reference_place(self, info: dict, place: Place) -> Place:
+        """Where the picture is that the colours of an entry are compared with in testing."""
+        return place
+
+    def pair(self, info: dict, random: Any = np.random) -> tuple[Place, Place]:
+        """Where the pictures of domains A and B of an entry are."""
+        place = self.place(info, random)
+        if self.test_mode:
+            return place, self.reference_place(info, place)
+        return place, self.color_place(info, random)
 
     def item(self, index: int) -> dict:
         """The item before the pipeline, as the class describes it."""
         info = self.get_data_info(index)
-        info["img_gray"] = self.read_picture(info)
-        info["img_color"] = self.reference(info) if self.test_mode else self.draw_color(info)
+        gray, color = self.pair(info)
+        info["img_gray"] = self.read_picture(gray)
+        # Not read twice, nor the same array twice: a transform may change either in place.
+        same = color == gray
+        info["img_color"] = info["img_gray"].copy() if same else self.read_picture(color)
         info["img_gray_channel_order"] = info["img_color_channel_order"] = "rgb"
         return info
 
@@ -107,6 +184,23 @@ class ColorizationDataset(BaseDataset):
         with seeded(seed):
             return super().__getitem__(index)
 
+    def __getitems__(self, indices: Sequence[int | tuple[int, int]]) -> Items:
+        """What torch's loader asks for instead of single items."""
+        return Items(self, indices)
+
     def get_data_info(self, index: int) -> dict:
         """An entry of the data list, with its ``sample_idx``."""
         return super().get_data_info(int(index))
+
+    def keep_entries(self) -> None:
+        """Unpack the data list, which mmengine keeps as bytes, so that entries are at hand."""
+        self.full_init()
+        if self._entries_of is not self.data_address:
+            self._entries = [self.get_data_info(index) for index in range(len(self))]
+            self._entries_of = self.data_address
+
+    def entry(self, index: int) -> dict:
+        """The same as :meth:`get_data_info`, to be read only."""
+        if self._entries_of is self.data_address:
+            return self._entries[index]
+        return self.get_data_info(index)

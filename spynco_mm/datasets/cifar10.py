@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from mmagic.registry import DATASETS
 from torchvision.datasets import CIFAR10
 
@@ -111,6 +112,18 @@ class CIFAR10Colorization(ColorizationDataset):
             for row, label in enumerate(labels)
         ]
 
-    def read_picture(self, info: dict) -> np.ndarray:
-        """A copy of the picture of an entry."""
-        return self.pictures[info["row"]].copy()
+    def place(self, info: dict, random: Any = np.random) -> int:
+        """The row of a picture."""
+        return info["row"]
+
+    def read_picture(self, place: int) -> np.ndarray:
+        """A copy of the picture."""
+        return self.pictures[place].copy()
+
+    def table(self) -> torch.Tensor:
+        """All pictures, which CIFAR-10's files have channel by channel."""
+        return torch.from_numpy(self.pictures).permute(0, 3, 1, 2)
+
+    def gather(self, table: torch.Tensor, places: Sequence[int]) -> torch.Tensor:
+        """The pictures of some rows."""
+        return table.index_select(0, torch.tensor(places).to(table.device, non_blocking=True))

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mmagic.registry import DATASETS
@@ -312,21 +313,23 @@ class FolderColorization(ColorizationDataset):
     def _read(self, path: str) -> np.ndarray:
         return self._decode(path) if self.cache is None else self.cache[path].copy()
 
-    def read_picture(self, info: dict) -> np.ndarray:
-        """The picture of an entry, from memory or from its file."""
-        return self._read(info["img_path"])
+    def place(self, info: dict, random: Any = np.random) -> str:
+        """The path of a picture."""
+        return info["img_path"]
 
-    def reference(self, info: dict) -> np.ndarray:
+    def read_picture(self, place: str) -> np.ndarray:
+        """The picture of a path, from memory or from its file."""
+        return self._read(place)
+
+    def reference_place(self, info: dict, place: str) -> str:
         """The real colours: the picture itself, or that of ``reference_dir``."""
-        if "reference_path" in info:
-            return self._read(info["reference_path"])
-        return super().reference(info)
+        return info.get("reference_path", place)
 
-    def draw_color(self, info: dict) -> np.ndarray:
+    def color_place(self, info: dict, random: Any = np.random) -> str:
         """Another picture; with a ``gray_dir`` any one of ``color_dir``."""
         if self.gray_dir is None:
-            return super().draw_color(info)
-        return self._read(self.color_paths[np.random.randint(len(self.color_paths))])
+            return super().color_place(info, random)
+        return self.color_paths[random.randint(len(self.color_paths))]
 
 
 @DATASETS.register_module()

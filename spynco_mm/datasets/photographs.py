@@ -3,8 +3,10 @@
 import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from mmagic.registry import DATASETS
 from PIL import Image
 
@@ -148,10 +150,32 @@ class EmbeddedPhotographs(ColorizationDataset):
                 entries += [entry] * self.crops_per_photo
         return entries
 
-    def read_picture(self, info: dict) -> np.ndarray:
-        """A crop, at its corner if it has one, else at a random one."""
-        region, size = self.regions[info["gt_label"]], self.crop_size
+    def place(self, info: dict, random: Any = np.random) -> tuple[int, int, int]:
+        """Photograph, top and left of a crop: at its corner if it has one, else at a random one."""
+        label = info["gt_label"]
         top, left = info.get("corner") or (
-            np.random.randint(side - size + 1) for side in region.shape[:2]
+            random.randint(side - self.crop_size + 1) for side in self.regions[label].shape[:2]
         )
-        return region[top : top + size, left : left + size].copy()
+        return label, top, left
+
+    def read_picture(self, place: tuple[int, int, int]) -> np.ndarray:
+        """A copy of a crop."""
+        (label, top, left), size = place, self.crop_size
+        return self.regions[label][top : top + size, left : left + size].copy()
+
+    def table(self) -> torch.Tensor:
+        """All regions, with zeros beyond the smaller ones."""
+        height, width = (max(region.shape[i] for region in self.regions) for i in range(2))
+        table = torch.zeros(len(self.regions), 3, height, width, dtype=torch.uint8)
+        for padded, region in zip(table, self.regions):
+            height, width = region.shape[:2]
+            padded[:, :height, :width] = torch.tensor(region).permute(2, 0, 1)
+        return table
+
+    def gather(self, table: torch.Tensor, places: Sequence[tuple[int, int, int]]) -> torch.Tensor:
+        """The crops of some places."""
+        places = torch.tensor(places).to(table.device, non_blocking=True)
+        label, top, left = places.T[..., None, None]  # each [N, 1, 1]
+        side = torch.arange(self.crop_size, device=table.device)
+        # The indexed dimensions come first: [N, size, size, 3]
+        return table[label, :, top + side[:, None], left + side].permute(0, 3, 1, 2).contiguous()

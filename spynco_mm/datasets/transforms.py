@@ -46,6 +46,12 @@ class HandcraftedTranslationTransform(BaseTransform):
         self.replicate = replicate
 
     @torch.no_grad()
+    def translate(self, images: torch.Tensor) -> torch.Tensor:
+        """N×``replicate``×H×W float32 of N×C×H×W RGB images, on their device."""
+        if self.translation.weight.device != images.device:
+            self.translation.to(images.device)
+        return self.translation(images.float()).repeat(1, self.replicate, 1, 1)
+
     def transform(self, results: dict) -> dict:
         """Translate ``results[key]`` for every key."""
         for key in self.keys:
@@ -66,9 +72,7 @@ class HandcraftedTranslationTransform(BaseTransform):
                 image = image[..., ::-1]
             # [H, W, C] -> [1, C, H, W]
             tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1), np.float32))
-            gray = self.translation(tensor[None])[0].permute(1, 2, 0).numpy()
-            if self.replicate > 1:
-                gray = np.repeat(gray, self.replicate, axis=2)
+            gray = self.translate(tensor[None])[0].permute(1, 2, 0).numpy()
             results[key] = np.ascontiguousarray(gray)
             results[f"{key}_channel_order"] = "single" if gray.shape[2] == 1 else "rgb"
         return results
