@@ -1,13 +1,10 @@
 """Two processes against one that sees both batches."""
 
-import os
-import subprocess
-import sys
-
+import forked
 import pytest
 import ranks
 import torch
-from test_resume_hook import same
+from interruptions import same
 from tiny_run import checkpoint
 
 # Both ways add the same numbers in another order: over the images of a batch, and over processes.
@@ -22,12 +19,8 @@ TOLERANCE = 1e-7
 @pytest.fixture(scope="module")
 def processes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    env = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    run = subprocess.run(
-        [*command, ranks.__file__, str(folder)], env=env, capture_output=True, text=True
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
+    both = forked.ranks(ranks.__file__, folder)
+    assert all(run.returncode == 0 for run in both), both[0].stdout + both[1].stdout
     return [torch.load(folder / f"{rank}.pth") for rank in range(2)] + [folder]
 
 
