@@ -44,7 +44,7 @@ def _run(script: str, arguments: "list[str]", env: dict, folder: str, log: str) 
     multiprocessing.set_start_method("fork", force=True)
     torch.set_num_threads(int(env.get("OMP_NUM_THREADS", 1)))
     sys.argv = [script, *arguments]
-    sys.path.insert(0, os.path.dirname(script))
+    sys.path.insert(0, os.path.dirname(os.path.abspath(script)))
     runpy.run_path(script, run_name="__main__")
 
 

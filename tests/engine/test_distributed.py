@@ -21,6 +21,8 @@ def processes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
     both = forked.ranks(ranks.__file__, folder)
     assert all(run.returncode == 0 for run in both), both[0].stdout + both[1].stdout
+    # Both end with all that was printed, before the interpreter's own end, which gloo may abort.
+    assert all(run.stdout.endswith("done") for run in both)
     return [torch.load(folder / f"{rank}.pth") for rank in range(2)] + [folder]
 
 
@@ -53,6 +55,11 @@ def test_a_bad_loss_on_one_process_stops_all(processes):
     sentences = {results["stopped"] for results in processes[:2]}
     assert len(sentences) == 1
     assert sentences.pop().startswith("loss_g became inf at iteration 7 on process 1 (epoch 1): no")
+
+
+def test_a_checkpoint_that_cannot_be_fetched_stops_all(processes):
+    for results in processes[:2]:
+        assert "http://127.0.0.1:9/none.pth cannot be fetched" in results["fetched"]
 
 
 def test_averaged_weights_are_saved_and_resumed(processes):
