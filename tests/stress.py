@@ -24,11 +24,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from subprocess import Popen
 
 import torch
 
 TESTS = Path(__file__).resolve().parent
 sys.path[:0] = [str(TESTS / "tools"), str(TESTS.parent)]
+
+from interruptions import same  # noqa: E402
+from runs import FOLDERS, write_config  # noqa: E402
 
 LIMIT = 300  # Seconds after which a run counts as hanging.
 SETTINGS = """
@@ -50,14 +54,14 @@ class Run:
         self.log = Path(f"{work_dir}.log")
         self.start = time.time()
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
+            self.process = Popen(
                 ["bash", "-c", f'{limit} exec "$@"', "run", *program, "--resume", *options],
                 env={
                     **os.environ,
                     "CUDA_VISIBLE_DEVICES": "",
                     "OMP_NUM_THREADS": "1",
                     "PYTHON": sys.executable,
-                    "PYTHONPATH": str(TESTS / "tools"),
+                    "PYTHONPATH": os.pathsep.join(FOLDERS),
                 },
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -100,17 +104,6 @@ def still_there(pids: "list[int]", seconds: float = 60) -> "list[int]":
         time.sleep(0.2)
 
 
-def same(a, b) -> bool:
-    """Whether two parts of checkpoints are equal, bit by bit."""
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(map(same, a, b))
-    return a == b
-
-
 def differences(folder: Path, other: Path) -> "list[str]":
     """Names of what two finished runs do not have in common."""
     try:
@@ -128,8 +121,6 @@ class Stress:
     """The counts, and what they are counted of."""
 
     def __init__(self, folder: Path, seed: int):
-        from runs import write_config
-
         self.folder = folder
         self.random = random.Random(seed)
         self.config = write_config(folder / "small.py", "spynco_demo.py", SETTINGS)
@@ -191,7 +182,7 @@ class Stress:
         """Two processes that fork workers so many times."""
         store, logs = self.folder / "store", [self.folder / f"starts_{rank}.txt" for rank in (0, 1)]
         ranks = [
-            subprocess.Popen(
+            Popen(
                 [sys.executable, __file__, "--rank", str(rank), str(store), str(number)],
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
                 stdout=log.open("w"),

@@ -11,7 +11,7 @@ env_cfg = dict(
 
 default_hooks = dict(
     runtime_info=dict(type="RuntimeInfoHook"),
-    timer=dict(type="mmengine.IterTimerHook"),
+    timer=dict(type="IterTimerHook"),
     logger=dict(type="LoggerHook", interval=50),
     param_scheduler=dict(type="ParamSchedulerHook"),
     sampler_seed=dict(type="DistSamplerSeedHook"),

@@ -10,8 +10,10 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import IO
 
 from mmengine.dist import all_gather_object, get_rank
@@ -206,12 +208,19 @@ def prepare_data(name: str, root: str | os.PathLike = "data") -> Path:
     return folder
 
 
+def _do(work: Callable[[], object], future: Future) -> None:
+    try:
+        future.set_result(work())
+    except Exception as error:
+        future.set_exception(error)
+
+
 def first_on_each_node(work: Callable[[], object]) -> None:
     """Let one process of each node do some work on its files while the others wait.
 
     The very first process goes before the other nodes' first ones, since nodes often share a disk.
-    The others wait no longer than the process group's timeout; ``tools/prepare_data.py`` before the
-    run avoids the wait.
+    However long it takes, no exchange does: every process says each second whether it is done, so
+    that nobody waits as long as the process group's timeout, and one that has died is noticed.
 
     Raises:
         DataError: In all processes, if the work failed in any of them.
@@ -219,14 +228,18 @@ def first_on_each_node(work: Callable[[], object]) -> None:
     first = get_rank() == 0
     first_here = int(os.environ.get("LOCAL_RANK", get_rank())) == 0
     for mine in (first, first_here and not first):
-        problem = cause = None
+        future = Future()
         if mine:
-            try:
-                work()
-            except Exception as error:
-                problem = str(error) if isinstance(error, DataError) else repr(error)
-                cause = error
-        # An exchange rather than a barrier: if one fails, the others must not wait for it.
-        problems = [text for text in all_gather_object(problem) if text is not None]
-        if problems:
-            raise DataError(problems[0]) from cause
+            Thread(target=_do, args=(work, future), daemon=True).start()
+        else:
+            future.set_result(None)
+        problems = [None]
+        while None in problems:  # Who is not done yet.
+            problem = error = None
+            if wait([future], timeout=1).done:
+                error = future.exception()
+                known = error is None or isinstance(error, DataError)
+                problem = str(error or "") if known else repr(error)
+            problems = all_gather_object(problem)
+        if any(problems):
+            raise DataError(next(filter(None, problems))) from error

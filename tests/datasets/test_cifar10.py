@@ -1,13 +1,9 @@
-import os
 import pickle
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from cifar10_files import CLASSES, write_cifar10
+from forked import ranks
 
 from spynco_mm.datasets import CIFAR10Colorization, DataError, EpochSampler
 
@@ -92,7 +88,7 @@ def test_no_download(tmp_path):
 
 
 DISTRIBUTED = """
-import os, sys, time
+import datetime, os, sys, time, warnings
 from pathlib import Path
 
 import spynco_mm
@@ -102,6 +98,9 @@ from cifar10_files import write_cifar10
 
 rank, root = int(os.environ["RANK"]), Path(sys.argv[1])
 dist.init_process_group("gloo")
+# Shorter than the download takes.
+warnings.simplefilter("ignore", FutureWarning)  # torch 2.14 has another name for it
+dist.distributed_c10d._set_pg_timeout(datetime.timedelta(seconds=2), dist.group.WORLD)
 
 def prepare(name, folder):
     folder = Path(folder)
@@ -110,7 +109,7 @@ def prepare(name, folder):
     if folder.name == "fails":
         raise cifar10.DataError("the server is gone")
     if not (folder / "cifar-10-batches-py").exists():
-        time.sleep(1)
+        time.sleep(3 if folder.name == "one_node" else 0.5)
         write_cifar10(folder / "cifar-10-batches-py")
 
 cifar10.prepare_data = prepare
@@ -125,28 +124,11 @@ for case in ("one_node", "two_nodes", "fails"):
 
 def test_one_process_of_each_node_downloads_first(tmp_path):
     """With two processes, on one node and on two that share a disk, and when it fails."""
-    here = Path(__file__).parent
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    processes = []
-    for rank in range(2):
-        env = dict(
-            os.environ,
-            RANK=str(rank),
-            WORLD_SIZE="2",
-            MASTER_ADDR="127.0.0.1",
-            MASTER_PORT=str(port),
-            PYTHONPATH=f"{here}{os.pathsep}{here.parents[1]}",
-        )
-        command = [sys.executable, "-c", DISTRIBUTED, str(tmp_path)]
-        processes.append(
-            subprocess.Popen(
-                command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-            )
-        )
-    for process in processes:
-        out, err = process.communicate(timeout=120)
-        assert out.splitlines() == ["one_node 20", "two_nodes 20", "fails the server is gone"], err
+    script = tmp_path / "distributed.py"
+    script.write_text(DISTRIBUTED)
+    for process in ranks(script, tmp_path):
+        assert process.returncode == 0, process.stdout
+        lines = process.stdout.splitlines()
+        assert lines == ["one_node 20", "two_nodes 20", "fails the server is gone"]
     logs = {path.stem: path.read_text().split() for path in tmp_path.glob("*.log")}
     assert logs == dict(one_node=["0"], two_nodes=["0", "1"], fails=["0"])

@@ -5,6 +5,7 @@
 writes the weights of every process after the steps of every scenario to FOLDER/<rank>.pth.
 """
 
+import atexit
 import shutil
 import sys
 from pathlib import Path
@@ -21,10 +22,12 @@ from mmengine.config import Config
 from mmengine.logging import MessageHub
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
+from mmengine.runner.checkpoint import _load_checkpoint
 from skimage import data
 from tiny_run import tiny_runner
 
 from spynco_mm.engine import LossHook
+from spynco_mm.utils.checkpoint import CheckpointError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 STEPS, BATCH = 4, 4
@@ -48,6 +51,7 @@ ONE_OUTPUT = {
         )
     },
 }
+SGD = dict(_delete_=True, type="SGD", lr=0.01)
 CYCLEGAN = dict(
     type="CycleGAN",
     generator=dict(
@@ -78,6 +82,11 @@ CYCLEGAN = dict(
 #: Name: config, overrides.
 SCENARIOS = {
     "paper": ("spynco_cifar10", {}),
+    # Adam would hide a gradient that is too large by a factor.
+    "SGD": (
+        "spynco_cifar10",
+        {f"optim_wrapper.{name}.optimizer": SGD for name in ("generator", "discriminator")},
+    ),
     "exact": ("spynco_exact_cifar10", {}),
     "accumulation": (
         "spynco_cifar10",
@@ -128,10 +137,9 @@ def train(name: str, rank: int = 0, world: int = 1) -> dict:
     cfg = Config.fromfile(CONFIGS / f"{config or 'spynco_cifar10'}.py")
     if config is None:
         cfg.model = {**CYCLEGAN, **options}
+        wrapper = dict(type="OptimWrapper", optimizer=dict(type="SGD", lr=0.01))
         cfg.optim_wrapper = dict(
-            constructor="MultiOptimWrapperConstructor",
-            generators=cfg.optim_wrapper.generator,
-            discriminators=cfg.optim_wrapper.discriminator,
+            constructor="MultiOptimWrapperConstructor", generators=wrapper, discriminators=wrapper
         )
     else:
         cfg.merge_from_dict({**NARROW, **options})
@@ -217,6 +225,16 @@ def averaged(rank: int, folder: Path) -> None:
     tiny_runner(folder / "resumed", folder / "resumed" / "epoch_1.pth", **options).train()
 
 
+def fetched(folder: Path) -> str:
+    """What this process says of a checkpoint that only the first one tries to fetch."""
+    torch.hub.set_dir(folder / "hub")
+    try:
+        _load_checkpoint("http://127.0.0.1:9/none.pth")
+    except CheckpointError as error:
+        return str(error)
+    return "nothing"
+
+
 def main() -> None:
     torch.distributed.init_process_group("gloo")
     init_default_scope("mmagic")
@@ -224,8 +242,11 @@ def main() -> None:
     folder = Path(sys.argv[1])
     results = {name: train(name, rank, world) for name in SCENARIOS}
     results["stopped"] = stopped_by(rank, folder)
+    results["fetched"] = fetched(folder)
     torch.save(results, folder / f"{rank}.pth")
     averaged(rank, folder)
+    atexit.register(print, "gloo is left behind")
+    print("done", end="")
     spynco_mm.compat.leave_gloo()
 
 

@@ -1,11 +1,11 @@
 """Tiny runs that end at any file operation, and what they leave behind."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 import torch
+from interruptions import before_file_operations, same
 from mmagic.models.editors.cyclegan.cyclegan_modules import GANImageBuffer
 from tiny_run import SCORES, checkpoint, loader, tiny_runner
 
@@ -33,17 +33,12 @@ def kill_at(monkeypatch, number):
     """The process ends in front of a file operation; returns those that were done."""
     done = []
 
-    def dying(function):
-        def call(*args, **kwargs):
-            if len(done) == number:
-                raise Killed
-            done.append(f"{function.__name__} {Path(args[-1]).name}")
-            return function(*args, **kwargs)
+    def look(operation):
+        if len(done) == number:
+            raise Killed
+        done.append(operation)
 
-        return call
-
-    for name in ("replace", "remove", "rename", "unlink"):
-        monkeypatch.setattr(os, name, dying(getattr(os, name)))
+    before_file_operations(look, monkeypatch.setattr)
     return done
 
 
@@ -74,16 +69,6 @@ def logged(folder):
     files = Path(folder).glob("*/vis_data/scalars.json")
     lines = [json.loads(line) for path in files for line in path.read_text().splitlines()]
     return {(line["step"], line["score"]) for line in lines if "score" in line}
-
-
-def same(a, b):
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(map(same, a, b))
-    return a == b
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,11 @@
 """Col-Cycle and mmagic's CycleGAN on our data, with our metric and on two processes."""
 
-import subprocess
-import sys
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
+from forked import Forked, ranks
 from mmagic.registry import MODELS
 from mmagic.structures import DataSample
 from mmengine.config import Config
@@ -183,35 +182,28 @@ def test_two_processes_train_one_model(tmp_path, monkeypatch, baseline):
         "cyclegan": ["model.generator.base_channels=4", "model.discriminator.base_channels=4"],
         "colcycle": ["model.generator.base_channels=4", "model.discriminator.channels=(4,4,8,8)"],
     }[baseline]
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setenv("PYTHON", sys.executable)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.syspath_prepend(tmp_path)
     base = str(Path(f"configs/{baseline}_demo.py").resolve())
-    commands = {}
-    for name, batch in (("one", 4), ("two", 2)):
+
+    def command(name, batch):
         config = tmp_path / f"{name}.py"
         config.write_text(SAME.format(base=base, batch=batch))
-        head = (
-            [sys.executable, "tools/train.py", str(config)]
-            if name == "one"
-            else ["bash", "tools/dist_train.sh", str(config), "2"]
-        )
-        options = ["--work-dir", str(tmp_path / name), "--cfg-options", *narrow]
-        commands[name] = subprocess.Popen(
-            head + options, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-    for process in commands.values():
-        output, _ = process.communicate(timeout=300)
-        assert process.returncode == 0, output[-3000:]
+        folder = str(tmp_path / name)
+        return "tools/train.py", config, "--work-dir", folder, "--cfg-options", *narrow
+
+    alone = Forked(*command("one", 4))
+    together = ranks(*command("two", 2), "--launcher", "pytorch")
+    for process in (alone, *together):
+        assert process.returncode == 0, process.stdout[-3000:]
     one = torch.load(tmp_path / "one" / "rank0.pth")
-    ranks = [torch.load(tmp_path / "two" / f"rank{i}.pth") for i in range(2)]
+    two = [torch.load(tmp_path / "two" / f"rank{i}.pth") for i in range(2)]
     start = torch.load(tmp_path / "two" / "start0.pth")
     for name in one:
-        assert torch.equal(ranks[0][name], ranks[1][name]), name
+        assert torch.equal(two[0][name], two[1][name]), name
     for network in ("generators.color", "generators.gray", "discriminators.color"):
         moved, apart = (
             sum((a[k] - b[k]).square().sum().item() for k in one if k.startswith(network)) ** 0.5
-            for a, b in ((one, start), (one, ranks[0]))
+            for a, b in ((one, start), (one, two[0]))
         )
         # In float32 a ReLU after an instance norm can follow rounding, which takes another way with
         # each shape of batch; tests/engine compares in float64, to 1e-7. Without averaging the two

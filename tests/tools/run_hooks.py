@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 
 import torch
+from interruptions import before_file_operations
 from mmagic.registry import HOOKS
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
@@ -33,12 +34,11 @@ class Kill(Hook):
         self.before_file = before_file
 
     def before_train(self, runner):
-        def replace(source, target, _replace=os.replace):
-            if Path(target).name == self.before_file:
+        def look(operation):
+            if operation == f"replace {self.before_file}":
                 kill()
-            _replace(source, target)
 
-        os.replace = replace
+        before_file_operations(look)
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         if runner.iter + 1 == self.after_iter:

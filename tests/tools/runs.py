@@ -10,7 +10,11 @@ from mmengine.runner import Runner
 from spynco_mm.engine import launch
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(Path(__file__).parent))  # for run_hooks
+# Where run_hooks is, and what it imports.
+FOLDERS = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+sys.path[:0] = FOLDERS
+
+from forked import Forked, ranks  # noqa: E402
 
 CONFIG = """
 _base_ = ["{base}"]
@@ -30,25 +34,31 @@ def write_config(path: Path, base: str, more: str) -> Path:
     return path
 
 
-def tool(*arguments, **kwargs) -> subprocess.CompletedProcess:
-    """Run ``tools/<name> ...`` as a user would."""
-    name, *arguments = map(str, arguments)
-    command = ["bash"] if name.endswith(".sh") else [sys.executable]
-    env = {
-        **os.environ,
-        "CUDA_VISIBLE_DEVICES": "",
-        "PYTHON": sys.executable,
-        "PYTHONPATH": str(Path(__file__).parent),
-        **kwargs.pop("env", {}),
-    }
+def tool(name, *arguments) -> Forked:
+    """Run ``tools/<name>.py`` as a user would, but for the imports."""
+    return Forked(ROOT / "tools" / f"{name}.py", *arguments)
+
+
+def two_processes(name, *arguments) -> "list[Forked]":
+    """The same as the two processes of a distributed run."""
+    return ranks(ROOT / "tools" / f"{name}.py", *arguments, "--launcher", "pytorch")
+
+
+def script(name, *arguments, **env) -> subprocess.CompletedProcess:
+    """Run ``tools/<name>.sh``, or another file, as a user would."""
     return subprocess.run(
-        [*command, str(ROOT / "tools" / name), *arguments],
-        env=env,
+        ["bash", str((ROOT / "tools" / name).with_suffix(".sh")), *map(str, arguments)],
+        env={
+            **os.environ,
+            "CUDA_VISIBLE_DEVICES": "",
+            "PYTHON": sys.executable,
+            "PYTHONPATH": os.pathsep.join(FOLDERS),
+            **env,
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         timeout=300,
-        **kwargs,
     )
 
 

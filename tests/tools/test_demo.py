@@ -6,14 +6,13 @@ import os
 import re
 import shutil
 import socket
-import subprocess
-import sys
 import time
 import urllib.request
 from pathlib import Path
 
 import numpy as np
 import pytest
+from forked import Forked
 from PIL import Image
 from skimage import data
 
@@ -32,21 +31,17 @@ def page(tiny_checkpoint, temporary):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, TOOL, tiny_checkpoint, "--device", "cpu", "--port", port]
-    command += ["--working-size", 64, "--max-megapixels", 0.1, "--max-megabytes", 1]
-    process = subprocess.Popen(
-        list(map(str, command)),
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "TMPDIR": str(temporary)},
-    )
+    options = ["--device", "cpu", "--port", port, "--working-size", 64]
+    options += ["--max-megapixels", 0.1, "--max-megabytes", 1]
+    run = Forked(TOOL, tiny_checkpoint, *options, TMPDIR=str(temporary))
     try:
-        line = process.stdout.readline()
-        assert line == f"The page is at http://127.0.0.1:{port}/ (end with Ctrl-C).\n"
-        yield f"http://127.0.0.1:{port}/"
+        wait(lambda: run.stdout.endswith("\n") or not run.process.is_alive())
+        address = f"http://127.0.0.1:{port}/"
+        assert run.stdout == f"The page is at {address} (end with Ctrl-C).\n"
+        yield address
     finally:
-        process.terminate()
-        process.wait(30)
+        run.process.terminate()
+        run.process.join(30)
     assert not list(temporary.glob("spynco_demo_*"))
 
 

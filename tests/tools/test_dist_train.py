@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import runner, tool, write_config
+from runs import ROOT, runner, script, two_processes, write_config
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "datasets"))
 from cifar10_files import write_cifar10
 
-# Two processes cannot share them evenly, and each has more than 100 batches of them: mmagic's timer
+# Two processes cannot share them evenly, and each has more than 50 batches of them: mmagic's timer
 # looks at an evaluation from its 50th batch on.
-TEST_IMAGES = 201
+TEST_IMAGES = 103
 DATA = """
 loader = dict(num_workers=0, persistent_workers=False, dataset=dict(data_root="{root}"))
 train_dataloader = dict(batch_size=4, **loader)
@@ -35,7 +35,7 @@ def config(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(config, tmp_path_factory):
     work_dir = tmp_path_factory.mktemp("trained")
-    run = tool("dist_train.sh", config, 2, "--work-dir", work_dir)
+    run = script("dist_train", config, 2, "--work-dir", work_dir)
     assert run.returncode == 0, run.stdout
     return work_dir, run.stdout
 
@@ -65,10 +65,10 @@ def test_two_processes_train_one_model(trained):
 
 def test_two_processes_evaluate_as_one(trained, config, tmp_path):
     checkpoint = trained[0] / "epoch_2.pth"
-    run = tool("dist_test.sh", config, checkpoint, 2, "--work-dir", tmp_path / "two")
-    assert run.returncode == 0, run.stdout
-    timer = dict(default_hooks__timer__type="mmagic.IterTimerHook")  # as other configs have it
-    runner(config, tmp_path / "one", load_from=str(checkpoint), **timer).test()
+    both = two_processes("test", config, checkpoint, "--work-dir", tmp_path / "two")
+    batches = dict(test_dataloader__batch_size=50)
+    runner(config, tmp_path / "one", load_from=str(checkpoint), **batches).test()
+    assert all(run.returncode == 0 for run in both), both[0].stdout
     two, one = (
         json.loads((tmp_path / name / "results.json").read_text()) for name in ("two", "one")
     )
@@ -80,7 +80,8 @@ def test_two_processes_evaluate_as_one(trained, config, tmp_path):
 
 
 def test_resume_on_another_number_of_processes(trained, config, tmp_path):
-    resumed = runner(config, tmp_path, resume=trained[0] / "epoch_2.pth", train_cfg__max_epochs=3)
+    options = dict(train_cfg__max_epochs=3, val_dataloader__batch_size=50)
+    resumed = runner(config, tmp_path, resume=trained[0] / "epoch_2.pth", **options)
     warnings = []
     resumed.logger.warning = lambda text, *args: warnings.append(str(text))
     resumed.train()
@@ -91,9 +92,10 @@ def test_resume_on_another_number_of_processes(trained, config, tmp_path):
     assert any("image pools of 2 processes, this run has 1" in text for text in warnings)
 
     # And back, in a run of four epochs.
-    options = ["--resume", tmp_path / "epoch_3.pth", "--cfg-options", "train_cfg.max_epochs=4"]
-    run = tool("dist_train.sh", config, 2, "--work-dir", tmp_path / "two", *options)
-    assert run.returncode == 0, run.stdout
+    options = ["--resume", tmp_path / "epoch_3.pth", "--cfg-options"]
+    options += ["train_cfg.max_epochs=4", "val_dataloader.batch_size=50"]
+    run, other = two_processes("train", config, "--work-dir", tmp_path / "two", *options)
+    assert run.returncode == other.returncode == 0, run.stdout
     assert "processes 1 then, 2 now" in run.stdout
     # The 13th of 16 iterations, linear from the 9th to 0 in the last.
     assert f"Epoch(train) [4][1/4]  generator.lr: {2e-4 * (1 - 4 / 7):.4e}" in run.stdout
@@ -102,28 +104,79 @@ def test_resume_on_another_number_of_processes(trained, config, tmp_path):
 
 def test_diverged_run_stops_on_every_process(config, tmp_path):
     lr = "optim_wrapper.generator.optimizer.lr=1e30"
-    run = tool("dist_train.sh", config, 2, "--work-dir", tmp_path, "--cfg-options", lr)
-    assert run.returncode != 0
-    assert run.stdout.count("FloatingPointError") == 1, run.stdout
-    assert "became nan at iteration 2" in run.stdout
-    assert "(epoch 1): no checkpoint was saved yet" in run.stdout
-    assert "Traceback" not in run.stdout
+    first, second = two_processes("train", config, "--work-dir", tmp_path, "--cfg-options", lr)
+    assert first.returncode == 1
+    second.process.terminate()  # as a launcher does; until then it has said nothing
+    assert second.returncode
+    said = first.stdout + second.stdout
+    assert said.count("FloatingPointError") == 1, said
+    assert "became nan at iteration 2" in said
+    assert "(epoch 1): no checkpoint was saved yet" in said
+    assert "Traceback" not in said
     assert not list(tmp_path.glob("*.pth"))
+
+
+def test_a_launch_that_fails_says_so_in_a_line(tmp_path):
+    fails = tmp_path / "fails.py"
+    fails.write_text(
+        "import os, sys, time\n"
+        "sys.exit('a sentence') if os.environ['RANK'] == '0' else time.sleep(60)\n"
+    )
+    launch = tmp_path / "launch.sh"
+    launch.write_text(
+        f"source {ROOT}/tools/torchrun.sh; "
+        f"PROCESSES=2 run_distributed {os.path.relpath(fails, ROOT / 'tools')}\n"
+    )
+    run = script(launch)
+    assert run.returncode == 1
+    said = [line for line in run.stdout.splitlines() if "torch/distributed" not in line]
+    assert said[1:] == [
+        "a sentence",
+        "Process 0 ended with exit code 1, so the run was stopped.",
+    ]
 
 
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
-        (["dist_train.sh", "a.py"], "Usage:"),
-        (["dist_train.sh", "a.py", "two"], "PROCESSES must be a positive number, got 'two'"),
-        (["dist_train.sh", "a.py", "0"], "PROCESSES must be a positive number, got '0'"),
-        (["dist_test.sh", "a.py", "2"], "Usage:"),
-        (["slurm_train.sh", "gpu", "job", "a.py"], "Usage:"),
+        (["dist_train", "a.py"], "Usage:"),
+        (["dist_train", "a.py", "two"], "PROCESSES must be a positive number, got 'two'"),
+        (["dist_train", "a.py", "0"], "PROCESSES must be a positive number, got '0'"),
+        (["dist_test", "a.py", "2"], "Usage:"),
+        (["slurm_train", "gpu", "job", "a.py"], "Usage:"),
     ],
 )
 def test_wrong_arguments(arguments, sentence):
-    run = tool(*arguments)
+    run = script(*arguments)
     assert run.returncode == 2 and sentence in run.stdout
+
+
+def test_what_torchrun_is_asked_for(tmp_path):
+    python = tmp_path / "python"
+    python.write_text(
+        """#!/bin/sh
+case "$2" in *device_count*) echo 2 ;; *) shift 2; printf "%s\\n" "$@" ;; esac
+"""
+    )
+    python.chmod(0o755)
+    options = ["--work-dir", "work dir"]
+
+    def asked(name, *words, **env):
+        tools, *found = script(name, *words, PYTHON=str(python), **env).stdout.splitlines()
+        return [word.replace(f"{tools}/", "") for word in found]
+
+    rest = [*options, "--launcher", "pytorch"]
+    assert asked("dist_train", "a b.py", 2, *options) == [
+        *("--nnodes=1", "--nproc_per_node=2", "--standalone", "train.py", "a b.py"),
+        *rest,
+    ]
+    place = dict(NNODES="2", NODE_RANK="1", MASTER_ADDR="there", PORT="7")
+    assert asked("dist_test", "a.py", "a b.pth", 2, *options, **place) == [
+        *("--nnodes=2", "--nproc_per_node=2"),
+        *("--node_rank=1", "--master_addr=there", "--master_port=7"),
+        *("test.py", "a.py", "a b.pth"),
+        *rest,
+    ]
 
 
 def test_slurm(tmp_path):
@@ -133,7 +186,7 @@ def test_slurm(tmp_path):
     srun.chmod(0o755)
     env = dict(PATH=f"{tmp_path}:{os.environ['PATH']}", GPUS="16", SRUN_ARGS="--qos=low --time=1")
     options = ["--cfg-options", "a.b=1 2", "c=3"]
-    run = tool("slurm_train.sh", "gpu", "my job", "a.py", "work dir", *options, env=env)
+    run = script("slurm_train", "gpu", "my job", "a.py", "work dir", *options, **env)
     port, *arguments = run.stdout.splitlines()
     assert 12000 <= int(port.split()[1]) < 32000
     split = arguments.index(sys.executable)
@@ -149,6 +202,6 @@ def test_slurm(tmp_path):
         "--qos=low",
         "--time=1",
     ]
-    script, *rest = arguments[split + 2 :]
-    assert script.endswith("tools/train.py")
+    file, *rest = arguments[split + 2 :]
+    assert file.endswith("tools/train.py")
     assert rest == ["a.py", "--work-dir", "work dir", "--launcher", "slurm", *options]

@@ -1,11 +1,11 @@
 import hashlib
 import runpy
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+from forked import Forked
 
 from spynco_mm.datasets.download import SOURCES, Source
 
@@ -37,13 +37,11 @@ def test_an_archive_put_there_by_hand(monkeypatch, capsys, tmp_path):
 
 def test_without_a_network_it_says_what_to_put_where(tmp_path):
     """As a user would run it, with a proxy nobody listens at in place of the network."""
-    env = dict(http_proxy="http://127.0.0.1:9", https_proxy="http://127.0.0.1:9", PATH="/usr/bin")
-    env["PYTHONPATH"] = str(TOOL.parents[1])
-    command = [sys.executable, str(TOOL), "cifar10", "--root", str(tmp_path)]
-    process = subprocess.run(command, capture_output=True, text=True, env=env, timeout=120)
+    proxies = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9")
+    process = Forked(TOOL, "cifar10", "--root", tmp_path, no_proxy="", **proxies)
     assert process.returncode == 1
-    assert "Traceback" not in process.stderr
-    message = process.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in process.stdout
+    message = process.stdout.strip().splitlines()[-1]
     assert message.startswith("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz cannot be")
     assert f"put it at {tmp_path}/cifar-10-python.tar.gz and run" in message
 

@@ -70,7 +70,7 @@ def log_history(checkpoint):
 
 def test_killed_and_resumed_run_equals_an_uninterrupted_one(config, uninterrupted, tmp_path):
     def train(*options):
-        return tool("train.py", config, "--work-dir", tmp_path, *options)
+        return tool("train", config, "--work-dir", tmp_path, *options)
 
     kill = ["--cfg-options", "default_hooks.kill.type=Kill"]
     # In the middle of the second epoch.
@@ -104,7 +104,7 @@ def test_killed_and_resumed_run_equals_an_uninterrupted_one(config, uninterrupte
 
 def test_a_second_run_in_a_folder_ends_before_it_writes(config, tmp_path):
     with lock_folder(tmp_path):
-        run = tool("train.py", config, "--work-dir", tmp_path)
+        run = tool("train", config, "--work-dir", tmp_path)
     assert run.returncode == 1 and "Traceback" not in run.stdout
     sentence = f"ValueError: {tmp_path} is in use by process {os.getpid()} on "
     assert sentence in run.stdout and run.stdout.count("Error") == 1

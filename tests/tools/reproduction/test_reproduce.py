@@ -1,8 +1,13 @@
 """Every table and figure, from the command line to the files, at a tiny size."""
 
+import io
 import json
-import subprocess
+import os
+import runpy
+import signal
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -16,6 +21,7 @@ from spynco_mm.datasets import DataError, FolderColorization
 from spynco_mm.datasets.photographs import photograph_path
 from spynco_mm.engine import read_history
 
+TOOL = Path(__file__).parents[3] / "tools" / "reproduce.py"
 TINY = {
     "train_dataloader.dataset.crops_per_photo": 4,
     "train_dataloader.dataset.photos": ["china", "flower"],
@@ -30,15 +36,20 @@ def study(folder, **changes):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(quick_starts, tmp_path_factory):
     path = tmp_path_factory.mktemp("reproduce")
-    command = [sys.executable, "tools/reproduce.py", "all", "--data", "demo", "--epochs", "2"]
-    command += ["--classifier-epochs", "1", "--jobs", "2", "--work-dir", str(path)]
-    options = [f"{key}={value}".replace("'", "").replace(" ", "") for key, value in TINY.items()]
-    done = subprocess.run([*command, "--cfg-options", *options], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "[1/7]" in done.stderr and "epoch" in done.stderr  # progress
-    assert "# table1 on demo" in done.stdout
+    command = ["reproduce.py", "all", "--data", "demo", "--epochs", "2", "--work-dir", str(path)]
+    command += ["--classifier-epochs", "1", "--jobs", "2", "--cfg-options"]
+    command += [f"{key}={value}".replace("'", "").replace(" ", "") for key, value in TINY.items()]
+    said, progress = io.StringIO(), io.StringIO()
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said), redirect_stderr(progress):
+        patch.setattr(sys, "argv", command)
+        patch.setattr(os, "environ", os.environ.copy())
+        runpy.run_path(str(TOOL), run_name="__main__")
+    signal.signal(signal.SIGTERM, before)
+    assert "[1/7]" in progress.getvalue() and "epoch" in progress.getvalue()
+    assert "# table1 on demo" in said.getvalue()
     return path
 
 

@@ -165,7 +165,7 @@ def tiny(folder, **options):
     return cfg
 
 
-def test_a_failure_shows_how_its_log_ends_and_stops_what_goes_on_beside_it(tmp_path):
+def test_a_failure_shows_how_its_log_ends_and_stops_what_goes_on(quick_starts, tmp_path):
     endless = tiny(tmp_path, **{"train_cfg.max_epochs": 100_000, "train_cfg.val_interval": 100_000})
     broken = tiny(tmp_path, **{"model.generator.of_luck": "out"})
     runs = [
@@ -181,7 +181,7 @@ def test_a_failure_shows_how_its_log_ends_and_stops_what_goes_on_beside_it(tmp_p
     assert runs[2]._processes is None or runs[2]._processes.processes[0].exitcode < 0
 
 
-def test_two_processes_train_together(tmp_path):
+def test_two_processes_train_together(quick_starts, tmp_path):
     options = {"train_cfg.max_epochs": 2, "train_cfg.val_interval": 1}
     run = Run("two", tiny(tmp_path, **options), tmp_path / "two", gpus=2)
     with pytest.raises(FileNotFoundError, match="no checkpoint of epoch 2"):
