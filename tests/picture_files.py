@@ -4,6 +4,7 @@ import itertools
 import struct
 import zlib
 
+import imagecodecs
 import numpy as np
 import tifffile
 
@@ -234,6 +235,28 @@ def netpbm_files(folder):
             values = make(most).astype(np.uint8 if most < 256 else ">u2")
             path.write_bytes(letter + b"\n# seen\n28 20\n%d\n" % most + values.tobytes())
             yield path, full(make(most), most), None
+    for most, make in itertools.product((255, 1000, 65535), (gray, colour)):
+        path = folder / f"plain_{make.__name__}_{most}.pnm"
+        numbers = " # seen\n".join(map(str, make(most).flatten().tolist()))
+        path.write_text(f"P{2 if make is gray else 3} 28 20 {most}\n{numbers}\n")
+        yield path, full(make(most), most), None
+
+
+def lossless_files(folder):
+    """As :func:`tiff_files`, of AVIF and JPEG 2000 of 8 bits and more."""
+    for bits, kind in itertools.product((8, 10, 12, 16), ("avif", "jp2", "j2k")):
+        if bits == 16 and kind == "avif":
+            continue
+        most = 2**bits - 1
+        for channels in (1, 3, 4):
+            values = np.dstack([colour(most), gray(most)[:, ::-1]])[..., :channels].squeeze()
+            path = folder / f"{bits}bits_{channels}.{kind}"
+            encode = imagecodecs.avif_encode if kind == "avif" else imagecodecs.jpeg2k_encode
+            options = {} if kind == "avif" else dict(codecformat=kind)
+            level = 100 if kind == "avif" else 0
+            path.write_bytes(encode(values, level=level, bitspersample=bits, **options))
+            shown = full(values[..., :3] if channels > 1 else values, most)
+            yield path, shown, full(values[..., 3], most) if channels == 4 else None
 
 
 def all_files(folder):
@@ -241,3 +264,4 @@ def all_files(folder):
     yield from tiff_files(folder)
     yield from png_files(folder)
     yield from netpbm_files(folder)
+    yield from lossless_files(folder)

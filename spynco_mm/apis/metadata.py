@@ -19,7 +19,7 @@ from pathlib import Path
 from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from spynco_mm.datasets.decoding import ORIENTATION
+from spynco_mm.datasets.picture import ORIENTATION
 
 #: EXIF's, GPS' and the interoperability directory.
 DIRECTORIES = (34665, 34853, 40965)

@@ -13,7 +13,8 @@ import tifffile
 from PIL import Image, PngImagePlugin
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from spynco_mm.datasets.decoding import DataError, Picture, decode_image, decoding, grey_if_grey
+from spynco_mm.datasets.decoding import decode_image, decoding
+from spynco_mm.datasets.picture import DataError, Picture, grey_if_grey
 
 from .metadata import (
     DESCRIPTIVE_TAGS,

@@ -17,8 +17,8 @@ from mmengine.logging import print_log
 from tqdm import tqdm
 
 from .base import ColorizationDataset
-from .decoding import grey_if_grey
-from .images import DataError, fit_image, list_files, list_images, read_image, unread
+from .images import fit_image, list_files, list_images, read_image, unread
+from .picture import DataError, grey_if_grey
 
 
 def _some(names: Sequence[str], limit: int = 10) -> str:

@@ -9,7 +9,8 @@ from PIL import Image, ImageOps
 
 from spynco_mm.utils.console import printable
 
-from .decoding import HEIF_SUFFIXES, TGA_SUFFIXES, DataError, Picture, decoding, has_heif
+from .decoding import HEIF_SUFFIXES, TGA_SUFFIXES, decoding, has_heif
+from .picture import DataError, Picture
 
 PathLike = str | os.PathLike
 
@@ -48,7 +49,7 @@ def read_image(path: PathLike) -> np.ndarray:
 
     Raises:
         DataError: The file is missing, empty, truncated, no picture, larger than
-            :data:`~spynco_mm.datasets.decoding.MAX_PIXELS`, or of values without a defined
+            :data:`~spynco_mm.datasets.picture.MAX_PIXELS`, or of values without a defined
             brightness.
     """
     with decoding(path) as (picture, _):

@@ -1,9 +1,24 @@
 """Every combination of what a file can say of its samples, read by both of the ways there are."""
 
+import struct
+import zlib
+
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
-from picture_files import all_files, gray, netpbm_files, png_files, tiff, tiff_files
+from picture_files import (
+    all_files,
+    chunk,
+    colour,
+    gray,
+    lossless_files,
+    netpbm_files,
+    png,
+    png_files,
+    tiff,
+    tiff_files,
+)
 from PIL import Image
 
 from spynco_mm.apis import read_picture
@@ -24,7 +39,7 @@ def on_white(shown, alpha):
     return rgb * share + 255 * (1 - share)
 
 
-@pytest.mark.parametrize("files", [tiff_files, png_files, netpbm_files])
+@pytest.mark.parametrize("files", [tiff_files, png_files, netpbm_files, lossless_files])
 def test_samples_mean_what_the_file_says(tmp_path, files):
     count = 0
     for path, shown, alpha in files(tmp_path):
@@ -159,12 +174,78 @@ def test_heif_needs_its_extra(tmp_path, monkeypatch):
     pillow_heif.from_pillow(Image.fromarray(pixels)).save(path, quality=95)
     assert abs(read_image(path).astype(int) - pixels).max() <= 12
     assert len(FolderColorization(data_root=tmp_path, test_mode=True)) == 1
+    deep = np.dstack([pixels[..., 0], pixels[::-1, :, 0], pixels[..., 0] // 2, pixels[..., 0]])
+    deep = deep * np.uint16(257)
+    for mode, stored in (("RGB", deep[..., :3]), ("RGBA", deep), ("L", deep[..., 0])):
+        image = pillow_heif.from_bytes(f"{mode};16", (112, 80), stored.tobytes())
+        image.save(path, quality=100, chroma=444)
+        picture = read_picture(path)
+        shown = np.dstack([picture.pixels, *([picture.alpha] if mode == "RGBA" else [])]).squeeze()
+        assert (shown.dtype, picture.note) == (np.uint16, "")
+        assert abs(shown.astype(int) - stored).max() <= 500, mode  # of 10 bits
     monkeypatch.setattr("spynco_mm.datasets.decoding.has_heif", lambda: False)
     monkeypatch.setattr("spynco_mm.datasets.images.has_heif", lambda: False)
     with pytest.raises(DataError, match=r"a\.heic: HEIF is read with the extra pillow-heif; pip"):
         read_image(path)
     with pytest.raises(DataError, match=r"1 file is no picture we read \(HEIF, 1 of them, is with"):
         FolderColorization(data_root=tmp_path, test_mode=True)
+
+
+def test_what_is_read_with_8_bits_only_says_so(tmp_path):
+    deep = colour(65535)
+    header = struct.pack(">hBBHHHH", 474, 0, 2, 3, 28, 20, 3).ljust(512, b"\0")
+    sgi = header + np.moveaxis(deep[::-1], 2, 0).astype(">u2").tobytes()
+    signed = imagecodecs.jpeg2k_encode((deep.astype(int) - 32768).astype("i2"), level=0)
+    still = imagecodecs.avif_encode(deep >> 6, level=100, bitspersample=10)
+    frames = np.stack([deep >> 6, deep >> 7])
+    moving = imagecodecs.avif_encode(frames, level=100, bitspersample=10)
+    for name, content, note in (
+        ("a.sgi", sgi, "8 of its 16 bits"),
+        ("a.jp2", signed, ""),
+        ("a.avif", still, ""),
+        ("b.avif", moving, "8 of its 10 bits; the first of 2 pages"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        picture = read_picture(tmp_path / name)
+        assert (picture.note, picture.pixels.dtype == np.uint8) == (note, bool(note)), name
+        assert abs(read_image(tmp_path / name) - (deep / 257)).max() <= 1.5, name
+
+
+def test_what_surrounds_the_pixels_of_a_png_does_not_cost_them(tmp_path):
+    rgba = np.dstack([colour(255), gray(255)])
+    for bits, values in ((8, rgba), (16, rgba * np.uint16(257))):
+        png(tmp_path / "a.png", values, bits, 6)
+        content = (tmp_path / "a.png").read_bytes()
+        text = zlib.compress(bytes(5 << 20))
+        long = chunk(b"zTXt", b"Title\0\0" + text)
+        many = 70 * chunk(b"tEXt", b"Title\0" + bytes(1 << 20))
+        wrong = chunk(b"tEXt", b"Title\0cat")[:-1] + b"?"
+        profile = chunk(b"iCCP", b"sRGB\0\0" + text)
+        good = chunk(b"tEXt", b"Author\0Atget")
+        for bad, lost in (
+            (long, "zTXt"),
+            (many, "tEXt"),
+            (wrong, "tEXt"),
+            (profile, "iCCP"),
+        ):
+            for place in (33, len(content) - 12):  # before the pixels and behind
+                mixed = content[:place] + good + bad + content[place:]
+                (tmp_path / "a.png").write_bytes(mixed)
+                assert picture_size(tmp_path / "a.png") == (20, 28)
+                picture = read_picture(tmp_path / "a.png")
+                np.testing.assert_array_equal(picture.pixels, values[..., :3])
+                np.testing.assert_array_equal(picture.alpha, values[..., 3])
+                if bad is wrong and place > 33:  # where Pillow looks at no checksum
+                    continue
+                assert f"without its {lost}, damaged or too long" in picture.note
+                assert ("text" in picture.metadata) == (bad is not many)
+    png(tmp_path / "a.png", values, bits, 6, animated=True)
+    content = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(content[:33] + long + content[33:])
+    assert read_picture(tmp_path / "a.png").note.startswith("without its acTL, fcTL, fdAT, zTXt")
+    (tmp_path / "a.png").write_bytes(content[:33] + long + content[40:])
+    with pytest.raises(DataError, match=r"a\.png: .*save it as PNG"):
+        read_image(tmp_path / "a.png")
 
 
 def test_a_text_is_no_tga(tmp_path):

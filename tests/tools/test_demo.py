@@ -172,7 +172,10 @@ def test_a_dropped_picture_comes_out_in_colour(browser, page, temporary, tmp_pat
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("text.png", "text.png: this is not a picture Pillow can read; remove it."),
+        (
+            "text.png",
+            "text.png: this is not a picture of a kind that is read; save it as PNG, or remove it.",
+        ),
         ("cut.png", "cut.png: the picture cannot be decoded"),
         ("large.png", "400×300 pixels are more than the 0.1 million that are taken here."),
         ("heavy.png", "exceeds the maximum allowed size"),
