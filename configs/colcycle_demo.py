@@ -4,9 +4,7 @@ _base_ = [
     "./_base_/datasets/demo.py",
     "./_base_/schedules/cyclegan_10e.py",
     "./_base_/default_runtime.py",
+    "./_base_/widths.py",
 ]
 
-model = dict(
-    generator=dict(base_channels=24),
-    discriminator=dict(channels=(24, 48, 96, 192)),
-)
+model = _base_.demo

@@ -121,6 +121,14 @@ def _check_inside(cfg: Config) -> None:
                 f"The config: no run reads '{name}.{unknown[0]}'; settings of {name} are "
                 f"{', '.join(sorted(known))}."
             )
+    wrapper = cfg.get("optim_wrapper") or {}
+    if wrapper.get("constructor") == "MultiOptimWrapperConstructor" and "modules" not in wrapper:
+        networks = [name for name, settings in wrapper.items() if isinstance(settings, dict)]
+        if unknown := sorted({*wrapper} - {*networks, "constructor"}):
+            raise ValueError(
+                f"The config: no run reads 'optim_wrapper.{unknown[0]}'; optim_wrapper has the "
+                f"settings of an optimizer for each of {', '.join(networks)}."
+            )
 
 
 def _check_kind(cfg: Config, key: str, value: Any) -> None:
@@ -280,7 +288,8 @@ def resume_from(cfg: Config, checkpoint: str) -> None:
             print("\n".join(sentences), flush=True)
         if checkpoint is None:
             return
-    check_checkpoint(checkpoint)
+    else:
+        check_checkpoint(checkpoint)
     cfg.resume = True
     cfg.load_from = str(checkpoint)
 

@@ -76,7 +76,8 @@ class ExactResumeHook(Hook):
     the image pools of all processes, the sampler's seed, what :data:`REMEMBERED` names, and
     gradients that are accumulated beyond the end of an epoch. A checkpoint that does not fit
     the model is refused, with the layers that differ; one without optimizers cannot be resumed.
-    Checkpoints have to be written by epoch.
+    Checkpoints have to be written by epoch. What follows from an evaluation is exact as well with a
+    ``HistoryHook``, which repeats the evaluation that comes after the checkpoint.
 
     The run has a name, which its checkpoints and its work directory share; what another run has
     left in that folder is set aside (see :mod:`spynco_mm.engine.run_folder`). Best checkpoints of

@@ -66,7 +66,7 @@ def resume_point(work_dir: str | Path) -> "tuple[Path | None, list[str]]":
     for path in sorted(_find(folder, CHECKPOINTS[:2]), key=epoch_of, reverse=True):
         if epoch_of(path) < 0:
             continue
-        if run is None or run_in(read_checkpoint(path)) == run:
+        if run_in(read_checkpoint(path)) == run or run is None:
             return path, others
         others.append(path.name)
     return None, others
@@ -109,7 +109,8 @@ def begin(
         stay |= {
             path.resolve()
             for path in _find(folder, CHECKPOINTS)
-            if is_of(path, run) and (path.name.startswith("best_") or epoch_of(path) <= epoch)
+            if path.name.startswith("best_") or epoch_of(path) <= epoch
+            if path.resolve() not in stay and is_of(path, run)  # which reads it
         }
         if before in (None, run):
             stay |= {path.resolve() for path in _find(folder, RESULTS)}

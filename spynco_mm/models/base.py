@@ -1,7 +1,25 @@
 """What every network of ours starts as."""
 
+from collections.abc import Sequence
+from numbers import Integral
+
 from mmagic.models.utils import generation_init_weights
 from mmengine.model import BaseModule
+
+
+def require_whole(owner: object, at_least: int, **arguments: int | Sequence[int]) -> None:
+    """Refuse arguments that are no whole numbers of at least so much, or lists of such.
+
+    Raises:
+        ValueError: The message names the owner's class, the argument and its value.
+    """
+    for name, value in arguments.items():
+        numbers = value if isinstance(value, (list, tuple)) else (value,)
+        if any(not isinstance(n, Integral) or n < at_least for n in numbers):
+            raise ValueError(
+                f"{type(owner).__name__}: {name} must be whole and at least {at_least}, got "
+                f"{value}."
+            )
 
 
 class GANModule(BaseModule):

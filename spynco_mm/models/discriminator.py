@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from mmagic.registry import MODELS
 from torch import Tensor, nn
 
-from .base import GANModule
+from .base import GANModule, require_whole
 from .layers import ConvBlock, SeparableConv
 from .ops.layout import layout
 
@@ -46,6 +46,8 @@ class SpyncoDiscriminator(GANModule):
                 "SpyncoDiscriminator needs one stride for each entry of channels, got "
                 f"channels={tuple(channels)} and strides={tuple(strides)}."
             )
+        require_whole(self, 1, in_channels=in_channels, channels=channels, strides=strides)
+        require_whole(self, 1, kernel_size=kernel_size)
         self.in_channels = in_channels
         self.fast = fast
         self.strides = tuple(strides)

@@ -7,7 +7,7 @@ from mmagic.registry import MODELS
 from torch import Tensor, nn
 
 from .adapter import COPIES
-from .base import GANModule
+from .base import GANModule, require_whole
 from .layers import Conv2d, ConvBlock, MappingConv, ResidualBlock, SeparableConv, UpsampleBlock
 from .ops.layout import layout
 from .ops.padding import pad_to_fit
@@ -83,6 +83,9 @@ class SpyncoGenerator(GANModule):
             up_kernel=up_kernel,
             mapping_kernel=mapping_kernel,
         )
+        require_whole(self, 1, in_channels=in_channels, out_channels=out_channels)
+        require_whole(self, 1, base_channels=base_channels)
+        require_whole(self, 0, num_down=num_down, num_blocks=num_blocks)
         for name, size in kernels.items():
             if size < 1 or size % 2 == 0:
                 raise ValueError(

@@ -6,8 +6,13 @@ writes the weights of every process after the steps of every scenario to FOLDER/
 """
 
 import atexit
+import os
 import shutil
+import signal
+import subprocess
 import sys
+import time
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,6 +33,7 @@ from tiny_run import tiny_runner
 
 from spynco_mm.engine import LossHook
 from spynco_mm.utils.checkpoint import CheckpointError
+from spynco_mm.utils.console import _sentence
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 STEPS, BATCH = 4, 4
@@ -225,6 +231,25 @@ def averaged(rank: int, folder: Path) -> None:
     tiny_runner(folder / "resumed", folder / "resumed" / "epoch_1.pth", **options).train()
 
 
+def stuck(rank: int) -> str | None:
+    """What a tool says on process 0 while process 1 is stopped."""
+    pids = [None, None]
+    torch.distributed.all_gather_object(pids, os.getpid())
+    group = torch.distributed.new_group(timeout=timedelta(seconds=1))
+    if rank == 1:
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return None
+    state = ["ps", "-o", "stat=", "-p", str(pids[1])]
+    while not subprocess.check_output(state, text=True).startswith("T"):
+        time.sleep(0.1)
+    try:
+        torch.distributed.all_reduce(torch.ones(1), group=group)
+    except RuntimeError as error:
+        return _sentence(error, "")
+    finally:
+        os.kill(pids[1], signal.SIGCONT)
+
+
 def fetched(folder: Path) -> str:
     """What this process says of a checkpoint that only the first one tries to fetch."""
     torch.hub.set_dir(folder / "hub")
@@ -242,6 +267,7 @@ def main() -> None:
     folder = Path(sys.argv[1])
     results = {name: train(name, rank, world) for name in SCENARIOS}
     results["stopped"] = stopped_by(rank, folder)
+    results["stuck"] = stuck(rank)
     results["fetched"] = fetched(folder)
     torch.save(results, folder / f"{rank}.pth")
     averaged(rank, folder)

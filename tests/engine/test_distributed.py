@@ -57,6 +57,10 @@ def test_a_bad_loss_on_one_process_stops_all(processes):
     assert sentences.pop().startswith("loss_g became inf at iteration 7 on process 1 (epoch 1): no")
 
 
+def test_a_process_that_is_stopped_is_told_of(processes):
+    assert processes[0]["stuck"].startswith("Another process of the run did not answer within the ")
+
+
 def test_a_checkpoint_that_cannot_be_fetched_stops_all(processes):
     for results in processes[:2]:
         assert "http://127.0.0.1:9/none.pth cannot be fetched" in results["fetched"]

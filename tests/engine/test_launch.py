@@ -7,7 +7,7 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from spynco_mm.engine import launch
+from spynco_mm.engine import launch, run_folder
 from spynco_mm.utils.checkpoint import CheckpointError
 
 DEMO = str(Path(__file__).parents[2] / "configs" / "spynco_demo.py")
@@ -94,6 +94,7 @@ def test_options_that_nothing_reads(tmp_path, key, sentence):
         ("env_cfg.dist_cfg.time_out", "settings of env_cfg.dist_cfg are .*, timeout,"),
         ("auto_scale_lr.base_batchsize", "auto_scale_lr are base_batch_size, enable."),
         ("model_wrapper_cfg.find_unused", "model_wrapper_cfg are .*, find_unused_parameters,"),
+        ("optim_wrapper.misspelt", "an optimizer for each of generator, discriminator."),
     ],
 )
 def test_settings_that_mmengine_would_not_notice(tmp_path, key, known):
@@ -201,5 +202,9 @@ def test_resume_auto(tmp_path, capsys, monkeypatch):
         torch.save({}, tmp_path / f"{name}.pth")
     (tmp_path / "epoch_12.pth.part").touch()
     (tmp_path / "last_checkpoint").write_text(str(tmp_path / "epoch_9.pth"))
+    read = []
+    for module in (launch, run_folder):
+        monkeypatch.setattr(module, "read_checkpoint", lambda path: read.append(path) or {})
     launch.resume_from(cfg, "auto")
     assert cfg.resume and cfg.load_from == str(tmp_path / "epoch_10.pth")
+    assert read == [tmp_path / "epoch_10.pth"]  # once, to see that it can be

@@ -113,3 +113,10 @@ def test_smallest_image():
 def test_one_stride_for_each_entry():
     with pytest.raises(ValueError, match="one stride for each entry of channels"):
         SpyncoDiscriminator(channels=(4, 8), strides=(2, 2, 1))
+
+
+def test_numbers_that_no_network_has():
+    with pytest.raises(ValueError, match=r"channels must be whole and at least 1, got \(4, 0\)"):
+        SpyncoDiscriminator(channels=(4, 0), strides=(2, 2))
+    with pytest.raises(ValueError, match="kernel_size must be whole and at least 1"):
+        SpyncoDiscriminator(kernel_size=1.5)

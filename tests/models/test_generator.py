@@ -454,6 +454,11 @@ def test_wrong_channels(shape):
         (dict(residual_kernel=-1), "residual_kernel must be odd"),
         (dict(up_kernel=2), "up_kernel must be odd"),
         (dict(mapping_kernel=4), "mapping_kernel must be odd"),
+        (
+            dict(base_channels=-3),
+            "base_channels must be whole and at least 1, got -3",
+        ),
+        (dict(num_blocks=1.5), "num_blocks must be whole and at least 0, got 1.5"),
         (dict(num_outputs=4), r"between 1 and num_down \+ 1 = 3, got 4"),
         (dict(num_outputs=0), "num_outputs must be between 1"),
         (dict(upsample_mode="cubic"), "'nearest' or 'bilinear', not 'cubic'"),
