@@ -11,6 +11,7 @@ from mmengine.optim import OptimWrapperDict
 from torch import Tensor
 
 from .adapter import AnyGenerator
+from .base import require_whole
 from .image_pool import ImagePool
 from .losses import OSPLoss
 
@@ -143,6 +144,7 @@ class SpyncoGAN(BaseTranslationModel):
             raise ValueError(
                 "SpyncoGAN: gan_loss needs a discriminator; give one or drop the loss."
             )
+        require_whole(self, 0, buffer_size=buffer_size)
         self.image_buffers = [ImagePool(buffer_size) for _ in range(self._used(self.gan_loss))]
 
     @property

@@ -558,6 +558,7 @@ def test_default_preprocessor():
 @pytest.mark.parametrize(
     "kwargs, words",
     [
+        (dict(buffer_size=-1), "SpyncoGAN: buffer_size must be whole and at least 0, got -1"),
         (dict(discriminator=None), "gan_loss needs a discriminator; give one or drop the loss"),
         (dict(identity_loss=osp((1, 1), type="L1Loss")), "identity_loss must be an OSPLoss with 3"),
         (dict(cycle_aba_loss=dict(type="L1Loss")), "cycle_aba_loss must be an OSPLoss with 3"),
