@@ -121,6 +121,12 @@ def _check_inside(cfg: Config) -> None:
                 f"The config: no run reads '{name}.{unknown[0]}'; settings of {name} are "
                 f"{', '.join(sorted(known))}."
             )
+    for name in ("max_epochs", "max_iters", "val_interval"):
+        number = (cfg.get("train_cfg") or {}).get(name, 1)
+        if not isinstance(number, int) or number < 1:
+            raise ValueError(
+                f"The config: train_cfg.{name} must be whole and at least 1, got {number}."
+            )
     wrapper = cfg.get("optim_wrapper") or {}
     if wrapper.get("constructor") == "MultiOptimWrapperConstructor" and "modules" not in wrapper:
         networks = [name for name, settings in wrapper.items() if isinstance(settings, dict)]

@@ -57,6 +57,13 @@ def test_a_value_of_another_kind(key, value, sentence):
         launch.load_config(DEMO, cfg_options={key: value})
 
 
+@pytest.mark.parametrize("key, value", [("max_epochs", 0), ("val_interval", -1)])
+def test_a_length_that_no_training_has(key, value):
+    sentence = f"train_cfg.{key} must be whole and at least 1, got {value}"
+    with pytest.raises(ValueError, match=sentence):
+        launch.load_config(DEMO, cfg_options={f"train_cfg.{key}": value})
+
+
 def test_options_override(tmp_path):
     options = {
         "train_cfg.max_epochs": 2,
