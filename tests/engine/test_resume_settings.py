@@ -64,16 +64,19 @@ def whole(config, tmp_path_factory):
 @pytest.mark.parametrize(
     "options, iterations, words",
     [
-        (dict(train_cfg__max_epochs=6), 5, ["max epochs 4 then, 6 now"]),
-        (dict(train_dataloader__batch_size=4), 10, ["batch size 8 then, 4 now"]),
-        (dict(train_dataloader__batch_size=20), 2, ["iterations per epoch 5 then, 2 now"]),
+        (
+            dict(train_cfg__max_epochs=6, train_dataloader__batch_size=20),
+            2,
+            ["max epochs 4 then, 6 now", "iterations per epoch 5 then, 2 now"],
+        ),
         (
             dict(
+                train_dataloader__batch_size=4,
                 optim_wrapper__generator__optimizer__lr=1e-3,
                 optim_wrapper__discriminator__optimizer__lr=1e-3,
             ),
-            5,
-            ["generator lr 0.0002 then, 0.001 now", "discriminator lr"],
+            10,
+            ["batch size 8 then, 4 now", "generator lr 0.0002 then, 0.001 now", "discriminator lr"],
         ),
         (dict(param_scheduler__0__constant_for=0.25), 5, ["generator schedule in iterations"]),
     ],
