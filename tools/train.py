@@ -46,6 +46,7 @@ def parse_args() -> argparse.Namespace:
         help="mixed precision, on GPU (default with the flag: float16)",
     )
     launch.add_compile_argument(parser)
+    launch.add_cuda_graph_argument(parser)
     parser.add_argument("--seed", type=int, help="seed of the run, instead of the config's")
     parser.add_argument(
         "--deterministic", action="store_true", help="deterministic kernels, possibly slower"
@@ -64,6 +65,8 @@ def main() -> None:
             launch.enable_amp(cfg, args.amp)
         if args.compile:
             launch.enable_compile(cfg, args.compile)
+        if args.cuda_graph:
+            launch.set_cuda_graph(cfg, args.cuda_graph)
         if args.resume:
             launch.resume_from(cfg, args.resume)
         if args.seed is not None:

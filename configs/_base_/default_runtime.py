@@ -26,6 +26,8 @@ default_hooks = dict(
         rule="greater",
         backend_args=dict(backend="atomic"),
     ),
+    # On a GPU; enabled=False for ordinary steps.
+    cuda_graph=dict(type="CUDAGraphHook"),
 )
 custom_hooks = [
     dict(type="LossHook"),

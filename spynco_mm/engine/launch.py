@@ -207,8 +207,8 @@ def enable_amp(cfg: Config, dtype: str) -> None:
                 "in the config."
             )
         wrapper.update(type="AmpOptimWrapper", dtype=dtype)
-        if dtype == "float16":
-            wrapper["loss_scale"] = "dynamic"
+        # bfloat16 has the range of float32.
+        wrapper["loss_scale"] = "dynamic" if dtype == "float16" else dict(enabled=False)
     if not wrappers:
         raise ValueError("--amp found no optimizer wrapper in this config.")
 
@@ -242,6 +242,32 @@ def enable_compile(cfg: Config, mode: str) -> None:
             "leave one of them out."
         )
     cfg.setdefault("custom_hooks", []).append(dict(type="CompileHook", mode=mode))
+
+
+def add_cuda_graph_argument(parser: argparse.ArgumentParser) -> None:
+    """The option ``--cuda-graph on|off``, for :func:`set_cuda_graph`."""
+    parser.add_argument(
+        "--cuda-graph",
+        choices=["on", "off"],
+        help="capture the training step as a CUDA graph, or not, instead of what the config says "
+        "(ours: on)",
+    )
+
+
+def set_cuda_graph(cfg: Config, setting: str) -> None:
+    """Switch a run's ``CUDAGraphHook`` on or off.
+
+    Args:
+        cfg: Config of the run.
+        setting: ``on`` or ``off``.
+
+    Raises:
+        ValueError: It would be on, but there is no GPU.
+    """
+    if setting == "on" and not torch.cuda.is_available():
+        raise ValueError("--cuda-graph on needs a GPU, and torch sees none; leave it out.")
+    hooks = cfg.setdefault("default_hooks", {})
+    hooks.setdefault("cuda_graph", dict(type="CUDAGraphHook")).update(enabled=setting == "on")
 
 
 def check_checkpoint(path: str) -> None:

@@ -118,7 +118,8 @@ class LossHook(Hook):
             losses = [(i, name) for i, names, _ in rows for name in names]
             values |= dict(zip(losses, torch.cat([row[2] for row in rows]).tolist()))
         for key in [(i, name) for i, names, _ in self._pending for name in names]:
-            if not math.isfinite(values[key]):
+            # A loss scale that is too large makes a norm that is not finite, and is then lowered.
+            if not math.isfinite(values[key]) and not key[1].startswith("grad_norm"):
                 self._bad.append((*key, values[key]))
             hub.update_scalar(f"train/{key[1]}", values[key])
         self._pending = []

@@ -1,7 +1,6 @@
 """SpyncoGAN: the pseudo-cyclic training of Ratajczak et al. 2019 (section 4)."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
 
 import torch
 from mmagic.models.base_models import BaseTranslationModel
@@ -14,24 +13,7 @@ from .adapter import AnyGenerator
 from .base import require_whole
 from .image_pool import ImagePool
 from .losses import OSPLoss
-
-
-def no_sync(network: torch.nn.Module) -> AbstractContextManager:
-    """Gradients stay on their process, where the network is distributed."""
-    return network.no_sync() if hasattr(network, "no_sync") else nullcontext()
-
-
-@contextmanager
-def frozen(network: torch.nn.Module | None) -> Iterator[None]:
-    """No parameter of the network gets a gradient; those that are always frozen remain so."""
-    parameters = [] if network is None else [p for p in network.parameters() if p.requires_grad]
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in parameters:
-            parameter.requires_grad_(True)
+from .steps import add_gradients, frozen, take_step
 
 
 @MODELS.register_module()
@@ -57,6 +39,12 @@ class SpyncoGAN(BaseTranslationModel):
     Any registered generator can be used; one that returns a tensor is a pyramid of one.
 
     The optimizer wrapper is a dict with the keys ``generator`` and ``discriminator``.
+
+    :meth:`train_step` decides on the host what a step needs, and :meth:`update` does it on the
+    device without asking for any value. So the same lines run one by one, compiled, and captured as
+    a CUDA graph (:class:`~spynco_mm.engine.CUDAGraphHook`). In several processes the networks are
+    called without the wrappers of distributed training: :meth:`update` averages gradients itself,
+    once for each network.
 
     Args:
         generator: Config of the generator, from replicated grey to colour.
@@ -150,7 +138,7 @@ class SpyncoGAN(BaseTranslationModel):
     @property
     def _g(self) -> AnyGenerator:
         """G of the equations: from images to the pyramid, whatever network it is."""
-        return AnyGenerator(self.generator)
+        return AnyGenerator(self.get_module(self.generator))
 
     def _check_translation(self) -> None:
         """Refuse settings under which another H_t would be applied than the one of the config."""
@@ -221,8 +209,9 @@ class SpyncoGAN(BaseTranslationModel):
         pyramid = self._g(torch.cat(list(inputs)), num_outputs)
         return [list(part) for part in zip(*(output.chunk(len(inputs)) for output in pyramid))]
 
-    def _judge_all(self, discriminator: torch.nn.Module, images: Sequence[Tensor]) -> list[Tensor]:
+    def _judge_all(self, images: Sequence[Tensor]) -> list[Tensor]:
         """The scores of each of several batches of one shape."""
+        discriminator = self.get_module(self.discriminator)
         if not self.fast:
             return [discriminator(image) for image in images]
         return list(discriminator(torch.cat(list(images))).chunk(len(images)))
@@ -238,17 +227,13 @@ class SpyncoGAN(BaseTranslationModel):
         losses = {name: group for name, group in losses.items() if group}
         if not losses:
             raise ValueError("SpyncoGAN: every loss is switched off, so there is nothing to train.")
-        # The last backward pass is the one that averages gradients over processes, so it has to
-        # reach every layer: it is one from the final output, as for I in the paper.
-        return dict(sorted(losses.items(), key=lambda item: any(x.weights[0] for x in item[1])))
+        return losses
 
     def _parts(self, images: Tensor) -> list[list[str]]:
         """The inputs of G that share a backward pass, for batches like N×C×H×W ``images``."""
         inputs = list(self._inputs())
         joint = images.shape[0] * images.shape[2] * images.shape[3] <= self.joint_pixels
-        # DistributedDataParallel's static_graph allows one backward pass an iteration.
-        joint = joint or not self.fast or getattr(self.generator, "static_graph", False)
-        return [inputs] if joint else [[name] for name in inputs]
+        return [inputs] if joint or not self.fast else [[name] for name in inputs]
 
     def generator_losses(
         self, real_a: Tensor, real_b: Tensor, inputs: Sequence[str] | None = None
@@ -287,8 +272,7 @@ class SpyncoGAN(BaseTranslationModel):
             losses["loss_cycle_aba"] = self.cycle_aba_loss(cycled, real_a)
         if self.gan_loss is not None:  # Eq. 8, least squares: sum_i gamma_i (D(G_i(I)) - 1)^2
             fakes = outputs["I"][: self.gan_loss.num_outputs]
-            # Not through the distributed wrapper: there are no gradients of D to be averaged here.
-            scores = self._judge_all(self.get_module(self.discriminator), fakes)
+            scores = self._judge_all(fakes)
             losses["loss_gan_g"] = self.gan_loss(scores, True)
         if self.contours_loss is not None:  # Eq. 9: sum_i zeta_i |S_k(H_t(G_i(I))) - S_k(I)|
             losses["loss_contours"] = self.contours_loss(outputs["I"], real_a)
@@ -304,7 +288,7 @@ class SpyncoGAN(BaseTranslationModel):
     ) -> dict[str, Tensor]:
         """Least squares on J and on fakes of G_1(I), ... out of the pools, weighted as in Eq. 8."""
         fakes = [p.exchange(fake, plan) for p, fake, plan in zip(self.image_buffers, fakes, plans)]
-        real, *fakes = self._judge_all(self.discriminator, [real_b, *fakes])
+        real, *fakes = self._judge_all([real_b, *fakes])
         loss = self.gan_loss.loss
         return {
             "loss_gan_d_real": loss(real, True, is_disc=True) / 2,
@@ -320,7 +304,8 @@ class SpyncoGAN(BaseTranslationModel):
             optim_wrapper: With the keys ``generator`` and ``discriminator``.
 
         Returns:
-            The losses by name, as detached scalars on the device.
+            The losses by name, as detached scalars on the device; also ``grad_norm_g`` and
+            ``grad_norm_d`` where an optimizer wrapper has ``clip_grad`` by norm.
         """
         inputs = self.data_preprocessor(data, True)["inputs"]
         real_a, real_b = self._domain_a(inputs[self.gray_key]), inputs[self.color_key]
@@ -330,39 +315,44 @@ class SpyncoGAN(BaseTranslationModel):
                 f"{'×'.join(map(str, real_a.shape))} and {self.color_key} "
                 f"{'×'.join(map(str, real_b.shape))}; crop or resize both alike."
             )
-        wrapper_g = optim_wrapper["generator"]
-        log_vars, fakes = {"loss_g": 0.0}, []
-        *first, last = self._parts(real_b)
-        plans = self.plan_pools(real_b)
+        return self.update(real_a, real_b, self.plan_pools(real_b), optim_wrapper=optim_wrapper)
+
+    def update(
+        self, real_a: Tensor, real_b: Tensor, plans: Tensor, optim_wrapper: OptimWrapperDict
+    ) -> dict[str, Tensor]:
+        """The step itself, on the device alone.
+
+        Args:
+            real_a: I, N×C_A×H×W.
+            real_b: J, N×C_B×H×W.
+            plans: Of :meth:`plan_pools`.
+            optim_wrapper: As in :meth:`train_step`.
+
+        Returns:
+            The same.
+        """
+        wrapper_g, log_vars, fakes = optim_wrapper["generator"], {"loss_g": 0.0}, []
         with frozen(self.discriminator):
-            for part in [*first, last]:
-                # Gradients are averaged over processes once, with those of the last part.
-                local = nullcontext() if part is last else no_sync(self.generator)
-                with local, wrapper_g.optim_context(self.generator):
+            for part in self._parts(real_b):
+                with wrapper_g.optim_context(self.generator):
                     losses, part_fakes = self.generator_losses(real_a, real_b, part)
                     loss_g, part_vars = self.parse_losses(losses)
-                if part is last:
-                    wrapper_g.update_params(loss_g)
-                else:
-                    wrapper_g.backward(wrapper_g.scale_loss(loss_g))
-                    wrapper_g._inner_count -= 1  # it counts iterations, and this is a part of one
+                add_gradients(wrapper_g, loss_g)
                 fakes += part_fakes
                 log_vars["loss_g"] = log_vars["loss_g"] + part_vars.pop("loss")
                 log_vars.update(part_vars)
-        if not fakes:
-            return self._detached(log_vars)
+        log_vars["grad_norm_g"] = take_step(wrapper_g)
 
-        wrapper_d = optim_wrapper["discriminator"]
-        with wrapper_d.optim_context(self.discriminator):
-            loss_d, log_vars_d = self.parse_losses(self.discriminator_losses(fakes, real_b, plans))
-        wrapper_d.update_params(loss_d)
-        log_vars_d["loss_d"] = log_vars_d.pop("loss")
-        return self._detached(log_vars, log_vars_d)
-
-    @staticmethod
-    def _detached(*log_vars: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What is logged, without the graphs behind it."""
-        return {name: value.detach() for d in log_vars for name, value in d.items()}
+        if fakes:
+            wrapper_d = optim_wrapper["discriminator"]
+            with wrapper_d.optim_context(self.discriminator):
+                losses = self.discriminator_losses(fakes, real_b, plans)
+                loss_d, log_vars_d = self.parse_losses(losses)
+            add_gradients(wrapper_d, loss_d)
+            log_vars_d["loss_d"] = log_vars_d.pop("loss")
+            log_vars.update(log_vars_d, grad_norm_d=take_step(wrapper_d))
+        # Without the graphs behind them.
+        return {name: value.detach() for name, value in log_vars.items() if value is not None}
 
     # -------------------------------------------------------------- inference
 
