@@ -94,13 +94,13 @@ class BatchDataPreprocessor(DataPreprocessor):
         if not isinstance(samples, BatchSamples) or not self.stack_data_sample:
             return super().forward(data, training)
         # mmagic knows sequences of pictures as well, and to it the batch is a single one.
-        sample = DataSample(metainfo=samples.kind)
-        inputs = {key: self.cast_data(images)[None] for key, images in data["inputs"].items()}
-        inputs, _ = self._preprocess_dict_inputs(inputs, [sample])
-        return dict(
-            inputs={key: images[0] for key, images in inputs.items()},
-            data_samples=_LateSample(partial(self._stacked, samples, sample, training)),
-        )
+        sample, inputs = DataSample(metainfo=samples.kind), {}
+        for key, images in data["inputs"].items():
+            inputs[key] = self.cast_data(images)
+            if key not in self._NON_IMAGE_KEYS:
+                (inputs[key],), _ = self._preprocess_image_tensor(inputs[key][None], [sample], key)
+        late = _LateSample(partial(self._stacked, samples, sample, training))
+        return dict(inputs=inputs, data_samples=late)
 
     def _stacked(self, samples: BatchSamples, sample: DataSample, training: bool) -> DataSample:
         """What mmagic makes of the samples, from what it has made of the inputs' metainfo."""
