@@ -3,6 +3,8 @@
 python tools/benchmark.py
 python tools/benchmark.py --models spynco cyclegan --sizes 32 128 --batches 1 16 --rounds 3
 python tools/benchmark.py --device cuda --precision bfloat16
+python tools/benchmark.py --device cuda --batches 32 --sizes 32 \
+    --models spynco spynco+compiled cyclegan cyclegan+compiled
 
 Prints a table, and writes it as benchmark.md, benchmark.json and benchmark.png. The models take
 turns in processes of their own, so that the ratios hold on a noisy machine as well.
@@ -45,9 +47,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--models",
         nargs="+",
-        choices=benchmark.CONTENDERS,
+        choices=[
+            *benchmark.CONTENDERS,
+            *(f"{n}{benchmark.COMPILED}" for n in benchmark.CONTENDERS),
+        ],
+        metavar="MODEL",
         default=["spynco", "spynco_naive", "colcycle", "cyclegan"],
-        help="ratios are to the first",
+        help=f"out of {', '.join(benchmark.CONTENDERS)}, each also with '{benchmark.COMPILED}' at "
+        "its end; ratios are to the first",
     )
     parser.add_argument("--sizes", nargs="+", type=positive, default=[32, 128], help="pixels")
     parser.add_argument("--batches", nargs="+", type=positive, default=[1])
@@ -91,7 +98,14 @@ def main() -> None:
         for size in args.sizes:
             for batch in args.batches:
                 cell = benchmark.Cell(
-                    size, batch, args.device, args.precision, args.threads, args.compile
+                    size,
+                    batch,
+                    args.device,
+                    args.precision,
+                    args.threads,
+                    args.compile,
+                    # On two cores workers would compete with the training; a GPU leaves them room.
+                    workers=4 if args.device == "cuda" else 0,
                 )
                 models = benchmark.measure(
                     args.models,

@@ -11,6 +11,9 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 _PLAIN_ADAM = {"optimizer.fused": False}
 
+#: Ends the name of a model whose networks are compiled, whatever the others' are.
+COMPILED = "+compiled"
+
 #: Config and overrides of each model. The keys of optimizers are filled in for both networks.
 CONTENDERS = {
     "spynco": ("spynco_cifar10.py", {}),
@@ -51,6 +54,7 @@ class Cell:
     precision: str = "float32"
     threads: int = 2
     compile: str | None = None  # mode of torch.compile
+    workers: int = 0  # processes of the data loader
 
     def __str__(self) -> str:
         return f"{self.size}×{self.size}, batch {self.batch}"
@@ -58,7 +62,7 @@ class Cell:
 
 def model_config(name: str, cell: Cell, work_dir: str) -> Config:
     """The config of a model of :data:`CONTENDERS` on crops of the embedded photographs."""
-    file, overrides = CONTENDERS[name]
+    file, overrides = CONTENDERS[name.removesuffix(COMPILED)]
     cfg = Config.fromfile(CONFIGS / file)
     for key, value in overrides.items():
         networks = cfg.optim_wrapper if key.startswith("optimizer.") else {}
@@ -67,9 +71,8 @@ def model_config(name: str, cell: Cell, work_dir: str) -> Config:
     cfg.work_dir = work_dir
     cfg.train_dataloader.update(
         batch_size=cell.batch,
-        # On two cores workers would compete with the training; a GPU leaves them room.
-        num_workers=4 if cell.device == "cuda" else 0,
-        persistent_workers=cell.device == "cuda",
+        num_workers=cell.workers,
+        persistent_workers=bool(cell.workers),
         dataset=dict(
             type="EmbeddedPhotographs",
             photos=_PHOTOS,
@@ -88,6 +91,6 @@ def model_config(name: str, cell: Cell, work_dir: str) -> Config:
     cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook["type"] == "LossHook"]
     if cell.precision != "float32":
         enable_amp(cfg, cell.precision)
-    if cell.compile:
-        enable_compile(cfg, cell.compile)
+    if mode := cell.compile or ("default" if name.endswith(COMPILED) else None):
+        enable_compile(cfg, mode)
     return cfg

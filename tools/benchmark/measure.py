@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest import mock
 
 import torch
 import torch.nn.functional as F
@@ -24,19 +25,28 @@ from spynco_mm.datasets.photographs import PHOTOGRAPHS, photograph_path
 from .contenders import Cell
 from .worker import PARTS, train_in_turns
 
+#: Rows and columns of the product whose rate counts as attainable: enough to fill the device.
+PRODUCT = {"cpu": 2048, "cuda": 8192}
+
+#: How long a process may take to end, its loader's processes included.
+STOP_SECONDS = 20
+
 
 class _Worker:
-    """A model's process, seen from the parent."""
+    """A model's process, seen from the parent.
+
+    It is no daemon, which may have no processes of its own, such as a data loader's. It ends with
+    its connection, and so with the parent, however that ends.
+    """
 
     def __init__(self, name: str, cell: Cell):
-        if cell.device == "cpu":
-            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # for mmengine, which would choose a GPU
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(
-            target=train_in_turns, args=(theirs, name, cell), daemon=True
-        )
-        self.process.start()
+        self.process = context.Process(target=train_in_turns, args=(theirs, name, cell))
+        # mmengine would choose a GPU that it sees.
+        hidden = dict(CUDA_VISIBLE_DEVICES="") if cell.device == "cpu" else {}
+        with mock.patch.dict(os.environ, hidden):
+            self.process.start()
         theirs.close()
 
     def receive(self):
@@ -53,18 +63,21 @@ class _Worker:
         return self.receive()
 
     def stop(self) -> None:
+        self.connection.close()
+        self.process.join(STOP_SECONDS)
         if self.process.is_alive():
             self.process.kill()
         self.process.join()
-        self.connection.close()
 
 
-def attainable_rate(cell: Cell, size: int = 2048, seconds: float = 0.5) -> float:
+def attainable_rate(cell: Cell, seconds: float = 0.5) -> float:
     """Floating-point operations per second of a large matrix product, the best of several.
 
     It is computed as a product and as a 1×1 convolution: on a CPU two libraries, of which one or
-    the other is faster, depending on the processor.
+    the other is faster, depending on the processor; on a GPU, in float32, torch lets convolutions
+    alone use tensor cores.
     """
+    size = PRODUCT[cell.device]
     dtype = getattr(torch, cell.precision)
     before = torch.get_num_threads()
     torch.set_num_threads(cell.threads)
@@ -113,12 +126,17 @@ def measure(
         By model: ``iteration``, ``step``, ``inference`` (seconds; median, min, max), ``ratio`` and
         ``inference_ratio`` (of the model's time to the first one's, of each round), ``parts``
         (seconds an iteration), ``parameters``, ``flops`` (of an iteration, counted from the shapes
-        of its convolutions and products), ``peak_memory`` (bytes above those before the first
-        iteration) and ``utilization`` (flops per second in relation to a large matrix product's).
+        of its convolutions and products), ``operations`` (that a training step calls of torch, but
+        for views), ``peak_memory`` (bytes above those before the first iteration) and
+        ``utilization`` (flops per second in relation to a large matrix product's). On a GPU also
+        ``busy`` (seconds of a training step that it works), ``launches`` (of a training step) and
+        ``graph_pool`` (bytes that CUDA graphs keep for themselves).
     """
     progress("starting the processes")
-    workers = {name: _Worker(name, cell) for name in models}
+    workers = {}
     try:
+        for name in models:
+            workers[name] = _Worker(name, cell)
         for worker in workers.values():
             worker.receive()
         turns, batches = {}, {}

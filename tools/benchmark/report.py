@@ -4,6 +4,13 @@ from spynco_mm.evaluation.tables import markdown_table
 
 from .worker import PARTS
 
+#: What is counted beside the times, by device.
+_MEMORY = {
+    "cpu": "Operations are what a step calls of torch. Memory is what training adds to the process",
+    "cuda": "The GPU is busy for a part of an iteration, with so many launches a step. Memory is "
+    "what training adds to its tensors; a CUDA graph's pool holds those of a step for good",
+}
+
 
 def _range(spread: dict, scale: float, form: str) -> str:
     """``median (minimum to maximum)``."""
@@ -11,11 +18,12 @@ def _range(spread: dict, scale: float, form: str) -> str:
     return f"{median} ({low} to {high})"
 
 
-def _costs(cells: list) -> str:
+def _costs(cells: list, gpu: bool) -> str:
     """What each model costs."""
+    device = ["GPU busy (ms)", "of it", "launches", "graph's pool (MiB)"] if gpu else ["operations"]
     rows = [
         [
-            *("size", "batch", "model", "iteration (ms)", "ratio", "its step (ms)"),
+            *("size", "batch", "model", "iteration (ms)", "ratio", "its step (ms)", *device),
             *("inference (ms)", "ratio", "peak memory (MiB)", "parameters (M)", "GFLOP"),
             "of attainable",
         ]
@@ -30,6 +38,7 @@ def _costs(cells: list) -> str:
                     _range(row["iteration"], 1e3, ".1f"),
                     _range(row["ratio"], 1, ".2f"),
                     _range(row["step"], 1e3, ".1f"),
+                    *(_on_gpu(row) if gpu else [row["operations"]]),
                     _range(row["inference"], 1e3, ".1f"),
                     _range(row["inference_ratio"], 1, ".2f"),
                     f"{row['peak_memory'] / 2**20:.0f}",
@@ -39,6 +48,13 @@ def _costs(cells: list) -> str:
                 ]
             )
     return markdown_table(rows, left=(2,))
+
+
+def _on_gpu(row: dict) -> list:
+    """What the GPU does in a step: its time, the share of it in an iteration, its launches."""
+    share = row["busy"] / row["iteration"]["median"]
+    pool = f"{row['graph_pool'] / 2**20:.0f}"
+    return [f"{row['busy'] * 1e3:.2f}", f"{share:.0%}", row["launches"], pool]
 
 
 def _shares(cells: list) -> str:
@@ -61,13 +77,14 @@ def benchmark_report(results: dict) -> str:
     machine = results["machine"]
     compiled = f", networks compiled ({machine['compile']})" if machine["compile"] else ""
     parts = [
-        _costs(results["cells"]),
+        _costs(results["cells"], machine["device"] == "cuda"),
         f"{machine['processor']}, torch {machine['torch']}, {machine['device']}, "
         f"{machine['precision']}, {machine['threads']} threads{compiled}. Iterations run through "
         "mmengine's Runner, data and logging included, steps are the model's part alone. Medians "
-        "(minimum to maximum) over turns; ratios are to the first model, turn by turn. Memory is "
-        "what training adds to the process. GFLOP are of an iteration's convolutions and products; "
-        "attainable is the rate of a 2048×2048 product by the faster of torch's libraries.\n",
+        "(minimum to maximum) over turns; ratios are to the first model, turn by turn. "
+        f"{_MEMORY[machine['device']]}. GFLOP are of an iteration's convolutions and products; "
+        "attainable is the rate of a large product in this precision by the faster of torch's "
+        "libraries, measured between the turns.\n",
         _shares(results["cells"]),
     ]
     if "colorize" in results:

@@ -13,6 +13,8 @@ from tempfile import TemporaryDirectory
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from torch.autograd import DeviceType
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from spynco_mm.engine.compile_hook import networks
@@ -30,6 +32,16 @@ def _memory(key: str) -> int:
         if line.startswith(f"{key}:"):
             return int(line.split()[1]) * 1024
     raise OSError("This system does not tell a process's memory in /proc/self/status.")
+
+
+class _Operations(TorchDispatchMode):
+    """Counts what is called of torch, but for views and what only makes room."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += not (function.is_view or "empty" in str(function))
+        return function(*args, **(kwargs or {}))
 
 
 class TurnHook(Hook):
@@ -105,12 +117,27 @@ class TurnHook(Hook):
         peak = torch.cuda.max_memory_allocated() if cuda else _memory("VmHWM")
         # Of the layers as they are when nothing is compiled.
         train_step = torch.compiler.disable(model.train_step)
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False) as counter, _Operations() as operations:
             train_step(self.batch, optim_wrapper=runner.optim_wrapper)
         return dict(
             parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
             flops=counter.get_total_flops(),
+            operations=operations.count,
             peak_memory=peak - self.memory,
+            **(self._launches(runner) if cuda else {}),
+        )
+
+    def _launches(self, runner: Runner, count: int = 3) -> dict:
+        """What a GPU does in a training step, the kernels of a CUDA graph included."""
+        activities = [torch.profiler.ProfilerActivity.CUDA]
+        with torch.profiler.profile(activities=activities) as profile:
+            self._step(runner, count)
+        events = [e for e in profile.key_averages() if e.device_type == DeviceType.CUDA]
+        pools = [part for part in torch.cuda.memory_snapshot() if any(part["segment_pool_id"])]
+        return dict(
+            busy=sum(e.self_device_time_total for e in events) / count / 1e6,
+            launches=round(sum(e.count for e in events) / count),
+            graph_pool=sum(part["total_size"] for part in pools),
         )
 
     def _step(self, runner: Runner, count: int) -> float:
@@ -171,7 +198,9 @@ def train_in_turns(connection, name: str, cell: Cell) -> None:
             runner = Runner.from_cfg(cfg)
             runner.register_hook(TurnHook(connection, cell))
             connection.send("ready")
-            with suppress(EOFError):
+            with suppress(EOFError, BrokenPipeError):  # The parent ended, or wants us to.
                 runner.train()
     except Exception as error:
-        connection.send(RuntimeError(f"{name} at {cell}: {error!r}\n{traceback.format_exc()}"))
+        with suppress(BrokenPipeError):
+            sentence = f"{name} at {cell}: {error!r}\n{traceback.format_exc()}"
+            connection.send(RuntimeError(sentence))

@@ -1,11 +1,16 @@
 """What the benchmark measures, up to the measuring itself (test_benchmark_tool.py)."""
 
+import os
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from mmagic.registry import MODELS
 from mmengine.config import Config
 
 import benchmark
+from benchmark.measure import _Worker
 from spynco_mm.datasets import read_image
 from spynco_mm.datasets.photographs import PHOTOGRAPHS, photograph_path
 
@@ -25,6 +30,8 @@ def test_configs_train_alike(name):
 
 def test_overrides():
     cell = benchmark.Cell(32, 1)
+    compiled = benchmark.model_config("cyclegan+compiled", cell, "")
+    assert compiled.custom_hooks[-1] == dict(type="CompileHook", mode="default")
     naive = benchmark.model_config("spynco_naive", cell, "").model
     assert naive.fast is naive.generator.fast is False
     built_in = benchmark.model_config("cyclegan", cell, "").model
@@ -45,6 +52,22 @@ def test_a_model_that_fails_says_so():
         benchmark.measure(["spynco"], benchmark.Cell(4096, 1, threads=1), rounds=1)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_process_whose_loader_has_one_of_its_own():
+    """As on a GPU. Both end with the parent, whose end closes the connection."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    worker = _Worker("spynco", benchmark.Cell(32, 1, threads=1, workers=1))
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == visible
+    assert worker.receive() == "ready"
+    assert worker.ask("turn", 1, False)["seconds"] > 0
+    pid = worker.process.pid
+    loaders = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    assert len(loaders) == 1
+    worker.connection.close()
+    worker.process.join(60)
+    assert worker.process.exitcode == 0 and not Path("/proc", loaders[0]).exists()
+
+
 def results():
     """Two models as ``measure`` gives them."""
     spread = dict(median=2.0, min=1.0, max=4.0)
@@ -57,6 +80,7 @@ def results():
         parts=dict(zip(benchmark.PARTS, (1, 2, 3, 0, 4, 0, 0))),
         parameters=1_500_000,
         flops=3e9,
+        operations=700,
         peak_memory=7 * 2**20,
         utilization=0.25,
     )
@@ -70,11 +94,15 @@ def test_table():
     lines = [" ".join(x.split()) for x in benchmark.benchmark_report(results()).splitlines()]
     time = "2000.0 (1000.0 to 4000.0) | 2.00 (1.00 to 4.00)"
     step = "1500.0 (1500.0 to 1500.0)"
-    assert lines[2] == f"| 32 | 4 | a | {time} | {step} | {time} | 7 | 1.500 | 3.0 | 25% |"
+    assert lines[2] == f"| 32 | 4 | a | {time} | {step} | 700 | {time} | 7 | 1.500 | 3.0 | 25% |"
     assert lines[-1] == "| 32 | 4 | b | 10% | 20% | 30% | 0% | 40% | 0% | 0% |"
-    compiled = results()
-    compiled["machine"]["compile"] = "default"
-    assert ", 2 threads, networks compiled (default). " in benchmark.benchmark_report(compiled)
+    on_gpu = results()
+    on_gpu["machine"].update(compile="default", device="cuda")
+    for row in on_gpu["cells"][0]["models"].values():
+        row.update(busy=0.5, launches=70, graph_pool=5 * 2**20)
+    report = benchmark.benchmark_report(on_gpu)
+    assert ", 2 threads, networks compiled (default). " in report
+    assert f"{step} | 500.00 | 25% | 70 | 5 | {time}" in " ".join(report.split())
     colorize = dict(
         parameters=2_000_000,
         megapixels=3.5,
@@ -85,7 +113,7 @@ def test_table():
     assert "2.000 M parameters, 3.50 megapixels" in last
     assert "2.00 (1.00 to 4.00) megapixels per second, 25 (10 to 50) % of the time outside" in last
     widths = {line.count("|") for line in lines[:4]}, {line.count("|") for line in lines[-4:]}
-    assert widths == ({13}, {11})
+    assert widths == ({14}, {11})
 
 
 def test_colorizing_the_photographs(tmp_path):
