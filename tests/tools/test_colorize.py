@@ -173,6 +173,19 @@ def test_what_cannot_be_written_is_known_at_once(run, album, tmp_path):
     assert not list((tmp_path / "out").iterdir())
 
 
+def test_a_full_disk_ends_the_run_with_what_is_done(run, small_disk, album):
+    noise = np.random.default_rng(0).integers(0, 256, (150, 200), np.uint8)
+    Image.fromarray(noise).save(album / "large.png")  # its result takes more than there is
+    status, printed, errors = run(album, "--out", small_disk / "out", "--workers", 1)
+    assert status == 1
+    done = [line.removeprefix("done: ") for line in printed.splitlines() if "done: " in line]
+    assert f"{album}/large.png" not in done
+    assert len(done) == len([p for p in (small_disk / "out").rglob("*") if p.is_file()])
+    last = errors.strip().splitlines()[-2:]
+    assert last[0].startswith(f"FAILED {album}/large.png: [Errno 28] No space left on device")
+    assert last[1].startswith("STOPPED (No space left on device): ")
+
+
 def test_all_that_happened_is_said(run, album, tmp_path):
     (album / "notes.txt").write_text("hello")
     picture = Image.fromarray(data.camera()[:40, :60])
