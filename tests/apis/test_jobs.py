@@ -480,7 +480,9 @@ def test_names_and_reasons_are_shown_whole(album, tmp_path, colorizer):
     for name in names:
         assert b"out/" + os.fsencode(name) in links
     assert b"out/scan.tif" not in links  # which a browser would not show
-    reason = "this is not a picture of a kind that is read; save it as PNG, or remove it."
+    reason = (
+        "this is not a picture of a kind that is read, or is damaged; save it as PNG, or remove it."
+    )
     lines = sheet_module._lines(f"{'long ' * 30}.png: {reason}", 320)
     assert len(lines) > 3
     assert " ".join(lines).endswith(reason)

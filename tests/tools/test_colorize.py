@@ -122,8 +122,8 @@ def test_failures_are_listed_and_make_the_status_1(run, album, tmp_path):
     assert last == [
         f"FAILED {album}/sub/b.jpg: it is in colour already; without --keep-color it is turned "
         "grey first.",
-        f"FAILED {album}/text.png: this is not a picture of a kind that is read; save it as PNG, "
-        "or remove it.",
+        f"FAILED {album}/text.png: this is not a picture of a kind that is read, or is damaged; "
+        "save it as PNG, or remove it.",
     ]
 
 
