@@ -2,6 +2,7 @@ import functools
 import gc
 import os
 import re
+import subprocess
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -61,6 +62,22 @@ def full_disk():
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
     return limit
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a disk of 64 KiB, which a process holds in a name space of its own."""
+    command = f"mount -t tmpfs -o size=64k tmpfs {tmp_path} && echo there && read wait"
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        holder = subprocess.Popen(["unshare", "-rm", "sh", "-c", command], **pipes)
+    except FileNotFoundError:
+        pytest.skip("there is no unshare")
+    with holder:
+        if holder.stdout.readline() != b"there\n":
+            pytest.skip("no disk may be mounted here")
+        yield Path(f"/proc/{holder.pid}/root{tmp_path}")
+        holder.stdin.close()
 
 
 @pytest.fixture(scope="session")

@@ -141,9 +141,16 @@ def _is_stack(images: Any) -> bool:
 
 
 def as_list(images: Any) -> Sequence:
-    """The pictures of a list, tuple, array N×H×W×C or tensor N×C×H×W, or the only one."""
+    """The pictures of a list, tuple, array N×H×W×C or tensor N×C×H×W, or the only one.
+
+    Raises:
+        ValueError: A stack of no pictures.
+    """
     if isinstance(images, (list, tuple)):
         return images
+    if _is_stack(images) and not len(images):
+        shape = "×".join(map(str, images.shape))
+        raise ValueError(f"Colorizer takes stacks of at least one picture, got {shape}.")
     return list(images) if _is_stack(images) else [images]
 
 

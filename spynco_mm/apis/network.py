@@ -214,9 +214,10 @@ class GrayNetwork:
         reduced = gray
         if scale < 1:
             reduced = F.interpolate(gray, small, mode="bicubic", antialias=True).clamp(0, 255)
-        projection = self.projection or Projection(self.translation)  # for lines, also when raw
         results = []
         for small_output in self._full_size(reduced, np.dtype(np.float32), None):
             color = torch.from_numpy(small_output).permute(0, 3, 1, 2) * 255
-            results.append(projection(resized(color, size), gray, dtype))
+            color = resized(color, size)
+            raw = self.projection is None  # and the picture a long line
+            results.append(quantize(color, dtype) if raw else self.projection(color, gray, dtype))
         return results

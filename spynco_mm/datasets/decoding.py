@@ -183,7 +183,8 @@ def decoding(path: PathLike) -> "Iterator[tuple[Picture, Image.Image | None]]":
         raise DataError(f"{path}: {error}") from error
     except Image.UnidentifiedImageError as error:
         raise DataError(
-            f"{path}: this is not a picture of a kind that is read; save it as PNG, or remove it."
+            f"{path}: this is not a picture of a kind that is read, or is damaged; save it as PNG, "
+            "or remove it."
         ) from error
     except Image.DecompressionBombError as error:
         raise DataError(f"{path}: {error}; make the picture smaller.") from error

@@ -79,6 +79,9 @@ def test_what_is_no_picture(colorize):
     for shape in ((20,), (4, 20, 20), (1, 0, 20)):
         with pytest.raises(ValueError, match="takes tensors H×W"):
             colorize(torch.zeros(shape))
+    for stack in (np.zeros((0, 20, 20, 3), np.uint8), torch.zeros(0, 1, 20, 20)):
+        with pytest.raises(ValueError, match="stacks of at least one picture, got 0×"):
+            colorize(stack)
     for tensor in (torch.full((20, 20), 1.5), torch.full((20, 20), float("nan"))):
         with pytest.raises(ValueError, match=r"floating point in \[0, 1\], got torch.float32 from"):
             colorize(tensor)

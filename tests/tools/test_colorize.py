@@ -122,8 +122,8 @@ def test_failures_are_listed_and_make_the_status_1(run, album, tmp_path):
     assert last == [
         f"FAILED {album}/sub/b.jpg: it is in colour already; without --keep-color it is turned "
         "grey first.",
-        f"FAILED {album}/text.png: this is not a picture of a kind that is read; save it as PNG, "
-        "or remove it.",
+        f"FAILED {album}/text.png: this is not a picture of a kind that is read, or is damaged; "
+        "save it as PNG, or remove it.",
     ]
 
 
@@ -171,6 +171,19 @@ def test_what_cannot_be_written_is_known_at_once(run, album, tmp_path):
         assert "Traceback" not in errors
         assert "done" not in printed
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_full_disk_ends_the_run_with_what_is_done(run, small_disk, album):
+    noise = np.random.default_rng(0).integers(0, 256, (150, 200), np.uint8)
+    Image.fromarray(noise).save(album / "large.png")  # its result takes more than there is
+    status, printed, errors = run(album, "--out", small_disk / "out", "--workers", 1)
+    assert status == 1
+    done = [line.removeprefix("done: ") for line in printed.splitlines() if "done: " in line]
+    assert f"{album}/large.png" not in done
+    assert len(done) == len([p for p in (small_disk / "out").rglob("*") if p.is_file()])
+    last = errors.strip().splitlines()[-2:]
+    assert last[0].startswith(f"FAILED {album}/large.png: [Errno 28] No space left on device")
+    assert last[1].startswith("STOPPED (No space left on device): ")
 
 
 def test_all_that_happened_is_said(run, album, tmp_path):

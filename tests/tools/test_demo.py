@@ -174,7 +174,8 @@ def test_a_dropped_picture_comes_out_in_colour(browser, page, temporary, tmp_pat
     [
         (
             "text.png",
-            "text.png: this is not a picture of a kind that is read; save it as PNG, or remove it.",
+            "text.png: this is not a picture of a kind that is read, or is damaged; save it as "
+            "PNG, or remove it.",
         ),
         ("cut.png", "cut.png: the picture cannot be decoded"),
         ("large.png", "400×300 pixels are more than the 0.1 million that are taken here."),
