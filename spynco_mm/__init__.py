@@ -3,9 +3,10 @@
 In a config: ``custom_imports = dict(imports=["spynco_mm"], allow_failed_imports=False)``.
 """
 
+import importlib
 import warnings
 
-from . import compat
+from . import compat, compat_imports
 from .version import __version__
 
 compat.check_versions()
@@ -22,7 +23,14 @@ from . import datasets, engine, evaluation, models, visualization
 from .engine.guard_hook import GuardHook
 from .utils.checkpoint import read_checkpoint
 
+
+def _register_inferencer(module):
+    importlib.import_module("spynco_mm.apis.inferencer").register(module.MMagicInferencer)
+
+
 compat.load_checkpoints_with(read_checkpoint)
 compat.add_hook_to_all_runners(GuardHook)
+# Neither mmagic's apis nor ours are loaded until somebody asks for mmagic's.
+compat_imports.after_import("mmagic.apis.mmagic_inferencer", _register_inferencer)
 
 __all__ = ["__version__", "compat", "datasets", "engine", "evaluation", "models", "visualization"]

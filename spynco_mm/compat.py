@@ -2,7 +2,8 @@
 
 A function looks whether its fault is present, mends it if so, and returns whether it did. Each can
 go when the upstream thread named in it is closed and the fixed release is the oldest we support.
-Those of hooks, and of what they make a run save, are in ``compat_hooks.py``.
+Those of hooks, and of what they make a run save, are in ``compat_hooks.py``, of import statements
+in ``compat_imports.py``, of lists of names in ``compat_names.py``.
 """
 
 import contextlib
@@ -17,28 +18,39 @@ import socket
 import sys
 import types
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import metadata
 
 import numpy as np
 import torch
 import torch.distributed
 from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 from torch import nn
 
-from . import compat_hooks
+from . import compat_hooks, compat_imports, compat_names
 from .version import SUPPORTED
+
+
+def _versions(names: Iterable) -> "dict[str, str]":
+    """Those of these packages that are installed, with their versions."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 def check_versions() -> None:
     """Stop with one sentence where mmagic and its family are missing or of another release."""
     for group in SUPPORTED:
-        found = {}
-        for name in group:
-            try:
-                found[name] = metadata.version(name)
-            except metadata.PackageNotFoundError:
-                continue
+        found = _versions(group)
+        if not found:
+            # Another build or fork: what brings the module has to be of the same releases.
+            module, bounds = next(iter(group.items()))
+            others = metadata.packages_distributions().get(module, ())
+            found = _versions(others)
+            group = {**group, **dict.fromkeys(found, bounds)}
         if any(SpecifierSet(group[n]).contains(v, prereleases=True) for n, v in found.items()):
             continue
         wanted = " or ".join(f"{name}{versions}" for name, versions in group.items())
@@ -99,6 +111,24 @@ def stub_mmcv_ops() -> bool:
     # pkgutil.find_loader, which mmcv uses to look for its operators, needs a spec.
     stub.__spec__ = importlib.util.spec_from_loader("mmcv._ext", loader=None)
     sys.modules["mmcv._ext"] = stub
+    return True
+
+
+def accept_newer_mmcv() -> bool:
+    """Let mmagic be imported beside onedl-mmcv, whose releases begin at 2.3.
+
+    ``import mmagic`` stops at mmcv 2.2 and later, though the image functions and layers that it
+    uses are the same. It reads the version only there. Can go when mmagic raises its bound.
+    """
+    import mmcv
+
+    if Version(mmcv.__version__) < Version("2.2") or "mmagic" in sys.modules:
+        return False
+    theirs, mmcv.__version__ = mmcv.__version__, "2.1.0"
+    try:
+        importlib.import_module("mmagic")
+    finally:
+        mmcv.__version__ = theirs
     return True
 
 
@@ -373,6 +403,8 @@ def before_mmagic() -> None:
     """What must be in place before mmagic can be imported."""
     alias_numpy_bool8()
     stub_mmcv_ops()
+    compat_imports.stand_in_for_unused_packages()
+    accept_newer_mmcv()
     allow_mmengine_checkpoints()
     fork_until_it_runs()
 
@@ -386,3 +418,4 @@ def after_mmagic() -> None:
     compat_hooks.save_reduce_lr_as_data()
     compat_hooks.keep_random_states_while_visualizing()
     compat_hooks.show_samples_in_any_visualizer()
+    compat_names.find_configs_by_name()

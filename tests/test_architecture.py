@@ -15,15 +15,17 @@ MODULES = {".".join(parts).removesuffix(".__init__"): path for path, parts in FI
 FOUNDATION = {"utils", "compat", "version"}
 BELOW = {
     "version": set(),
-    "compat": {"compat_hooks", "version"},
+    "compat": {"compat_hooks", "compat_imports", "compat_names", "version"},
     "compat_hooks": set(),
+    "compat_imports": {"version"},
+    "compat_names": set(),
     "utils": {"compat", "version"},
     "models": FOUNDATION,
     "datasets": FOUNDATION | {"models"},
     "evaluation": FOUNDATION | {"models"},
     "visualization": FOUNDATION | {"models"},
     "engine": FOUNDATION | {"models", "datasets", "evaluation", "visualization"},
-    "apis": FOUNDATION | {"models", "datasets", "evaluation", "visualization"},
+    "apis": FOUNDATION | {"compat_names", "models", "datasets", "evaluation", "visualization"},
 }
 
 

@@ -63,7 +63,7 @@ class Colorization(NamedTuple):
     in_channels: int
 
 
-def _safe_network(value: Any, where: str) -> Any:
+def safe_network(value: Any, where: str) -> Any:
     """A network's config, checked: allowed types, plain values, no absurd number, no file."""
     if isinstance(value, dict):
         # The weights come from the checkpoint, so no initialisation is wanted; one of mmengine's
@@ -76,9 +76,9 @@ def _safe_network(value: Any, where: str) -> Any:
                 f"{where} is of the type {value['type']!r}, which is not one of "
                 f"{', '.join(sorted(NETWORKS))}"
             )
-        return {key: _safe_network(item, f"{where}.{key}") for key, item in value.items()}
+        return {key: safe_network(item, f"{where}.{key}") for key, item in value.items()}
     if isinstance(value, (list, tuple)) and len(value) <= MAX_ITEMS:
-        return [_safe_network(item, where) for item in value]
+        return [safe_network(item, where) for item in value]
     if isinstance(value, str) and len(value) <= MAX_ITEMS:
         return value
     if value is None or isinstance(value, bool):
@@ -169,8 +169,8 @@ def load_colorization(path: PathLike, config: PathLike | Config | None = None) -
         cfg = dict(model["generator"])
         translation = model.get("handcrafted_translation", dict(type="HandcraftedTranslation"))
         if config is None:
-            cfg = _safe_network(cfg, "model.generator")
-            translation = _safe_network(translation, "model.handcrafted_translation")
+            cfg = safe_network(cfg, "model.generator")
+            translation = safe_network(translation, "model.handcrafted_translation")
         generator = _build_generator(cfg, _generator_weights(state, model))
         translation = MODELS.build(translation)
         channels_a, channels_b = translation.weight.shape
