@@ -26,6 +26,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from spynco_mm.apis import Colorizer
+from spynco_mm.apis.hints import Hinted, Hints, parse_hint
 from spynco_mm.apis.jobs import Report, colorize_files
 from spynco_mm.apis.pictures import OUTPUT_SUFFIXES, read_picture
 from spynco_mm.apis.planning import left_out, plan
@@ -76,6 +77,16 @@ def parse_args() -> argparse.Namespace:
         metavar="WEIGHTS",
         help="what the pictures' grey is made of: a name, as orthochromatic, panchromatic+red or "
         "bt709, or weights, as 0.1,0.5,0.4 (default: the model's H_t; with --project bt601)",
+    )
+    parser.add_argument(
+        "--hint",
+        action="append",
+        default=[],
+        metavar="X,Y,#RRGGBB",
+        help="colour of a pixel, kept, and spread up to the edges around it; can be repeated",
+    )
+    parser.add_argument(
+        "--hints", metavar="FILE", help="strokes of colour, a picture that is transparent elsewhere"
     )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="for the results")
     parser.add_argument("--config", help="config file, instead of the one in the checkpoint")
@@ -166,7 +177,18 @@ def colorize(args: argparse.Namespace) -> int:
                 "leave them out."
             )
     suffix = f".{args.format}" if args.format else None
+    if args.hint or args.hints:
+        if args.raw:
+            raise ValueError("--raw leaves out the projection, which hints need; leave one out.")
+        hints = Hints.points(parse_hint(hint) for hint in args.hint)
+        if args.hints:
+            hints += Hints.strokes(read_picture(args.hints))
+        colorizer = Hinted(colorizer, hints)
     jobs = plan(inputs, args.out, colorizer.outputs, suffix, args.compare)
+    if isinstance(colorizer, Hinted) and len(jobs) > 1:
+        raise ValueError(
+            f"--hint and --hints belong to one picture, but there are {len(jobs)}; name that alone."
+        )
     try:
         check_writable(args.out / "result")
     except OSError as error:

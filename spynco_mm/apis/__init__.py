@@ -1,6 +1,7 @@
 from spynco_mm.utils.checkpoint import CheckpointError, parse_config, read_checkpoint
 
 from .colorizer import Colorizer
+from .hints import Hints
 from .jobs import Report, colorize_files
 from .pictures import Picture, encode_picture, read_picture
 from .planning import Job, plan
@@ -10,6 +11,7 @@ from .tiled import tiled_pyramid
 __all__ = [
     "CheckpointError",
     "Colorizer",
+    "Hints",
     "Job",
     "Picture",
     "Projection",
