@@ -1,6 +1,7 @@
 from spynco_mm.utils.checkpoint import CheckpointError, parse_config, read_checkpoint
 
 from .colorizer import Colorizer
+from .confidence import disagreement
 from .hints import Hints
 from .jobs import Report, colorize_files
 from .pictures import Picture, encode_picture, read_picture
@@ -17,6 +18,7 @@ __all__ = [
     "Projection",
     "Report",
     "colorize_files",
+    "disagreement",
     "encode_picture",
     "parse_config",
     "plan",

@@ -154,10 +154,10 @@ class Colorizer(GrayNetwork):
                 f"Colorizer: hints are of {len(hints)} pictures, but there are {len(inputs)}; give "
                 "each its own, or None."
             )
-        if self.projection is None and any(its is not None for its in hints):
+        if self.projection is None and any(hints):
             raise ValueError("Colorizer: raw=True leaves out the projection, which hints need.")
         layers = [
-            None if its is None else hint_layer(its, i.gray, self.projection)
+            hint_layer(its, i.gray, self.projection) if its else None
             for i, its in zip(inputs, hints)
         ]
         results = self.colorize_gray([i.gray for i in inputs], [i.dtype for i in inputs], layers)

@@ -129,7 +129,7 @@ def hint_layer(hints: Hints, gray: np.ndarray, projection: Any) -> Layer:
     :func:`~spynco_mm.apis.guided.guided_resize`; the hints' own pixels are set at full resolution.
 
     Args:
-        hints: Where which colour is.
+        hints: Where which colour is; one at least.
         gray: H×W float32 in [0, 255].
         projection: The :class:`~spynco_mm.apis.Projection` of the picture's H_t.
 
@@ -178,12 +178,12 @@ def _groups(chroma: np.ndarray) -> "tuple[np.ndarray, np.ndarray]":
     while True:
         _, members = np.unique(np.round(chroma / step), axis=0, return_inverse=True)
         members = members.reshape(-1)
-        count = members.max(initial=-1) + 1
+        count = members.max() + 1
         if count <= COLORS:
             break
         step = max(2 * step, 1)
     means = [chroma[members == group].mean(0) for group in range(count)]
-    return np.array(means).reshape(-1, 3), members
+    return np.array(means), members
 
 
 def geodesic_distance(gray: np.ndarray, seeds: np.ndarray) -> np.ndarray:
@@ -226,7 +226,7 @@ def geodesic_distance(gray: np.ndarray, seeds: np.ndarray) -> np.ndarray:
         back = np.minimum.accumulate((here + s)[:, ::-1], 1)[:, ::-1] - s
         np.minimum(here, back, out=here)
 
-    while distance.size:
+    while True:
         before = distance.copy()
         for row in range(len(gray)):
             visit(row, row - 1)
@@ -239,8 +239,6 @@ def geodesic_distance(gray: np.ndarray, seeds: np.ndarray) -> np.ndarray:
 
 def _note(hints: Hints, colors: Tensor, gray: Tensor, projection: Any) -> str:
     """By how much the hints were moved to the grey of their pixels."""
-    if not len(hints):
-        return ""
     off = (projection.translation(colors)[0, 0, :, 0] - gray).abs()
     worst = int(off.argmax())
     if off[worst] < 1:

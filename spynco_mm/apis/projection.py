@@ -196,7 +196,7 @@ def project_picture(
     exact = to_gray(gray.pixels, projection.translation)
     wanted = as_planes(exact[None])
     colors = projection.resized(colors.permute(2, 0, 1)[None], wanted)
-    layer = None if hints is None else hint_layer(hints, exact, projection)
+    layer = hint_layer(hints, exact, projection) if hints else None
     (result,) = projection.painted(layer)(colors, wanted, gray.pixels.dtype)
     picture = Picture(result, gray.alpha, gray.metadata, gray.note)
     picture.add_notes([layer.note] if layer and layer.note else [])
