@@ -26,6 +26,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from spynco_mm.apis import Colorizer
+from spynco_mm.apis.hints import Hinted, Hints, parse_hint
 from spynco_mm.apis.jobs import Report, colorize_files
 from spynco_mm.apis.pictures import OUTPUT_SUFFIXES, read_picture
 from spynco_mm.apis.planning import left_out, plan
@@ -77,6 +78,16 @@ def parse_args() -> argparse.Namespace:
         help="what the pictures' grey is made of: a name, as orthochromatic, panchromatic+red or "
         "bt709, or weights, as 0.1,0.5,0.4 (default: the model's H_t; with --project bt601)",
     )
+    parser.add_argument(
+        "--hint",
+        action="append",
+        default=[],
+        metavar="X,Y,#RRGGBB",
+        help="colour of a pixel, kept, and spread up to the edges around it; can be repeated",
+    )
+    parser.add_argument(
+        "--hints", metavar="FILE", help="strokes of colour, a picture that is transparent elsewhere"
+    )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="for the results")
     parser.add_argument("--config", help="config file, instead of the one in the checkpoint")
     parser.add_argument(
@@ -95,6 +106,11 @@ def parse_args() -> argparse.Namespace:
         help="of the results (default: as the source; PNG where that cannot hold colour)",
     )
     parser.add_argument("--compare", action="store_true", help="also write grey | colour")
+    parser.add_argument(
+        "--confidence",
+        action="store_true",
+        help="also write where the outputs of the pyramid disagree: the brighter, the less sure",
+    )
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="contact sheet, .html or .png")
     parser.add_argument("--overwrite", action="store_true", help="do again what is there")
     parser.add_argument(
@@ -114,7 +130,14 @@ def parse_args() -> argparse.Namespace:
 
 #: What a network is needed for, with what it is when it is not given.
 OF_NETWORKS = dict(
-    config=None, raw=False, output="1", working_size=None, device=None, batch_size=8, memory=None
+    config=None,
+    raw=False,
+    output="1",
+    working_size=None,
+    device=None,
+    batch_size=8,
+    memory=None,
+    confidence=False,
 )
 
 
@@ -143,6 +166,8 @@ def colorize(args: argparse.Namespace) -> int:
         raise ValueError(f"--memory must be positive, got {args.memory}.")
     if args.output != "all" and not args.output.isdigit():
         raise ValueError(f"--output is a number or 'all', not '{args.output}'.")
+    if args.confidence and args.output not in ("1", "all"):
+        raise ValueError("--confidence goes with --output 1 or all; leave one of them out.")
     sheet = ContactSheet(args.sheet) if args.sheet else None
     if args.project:
         colorizer, inputs = another_programs_work(args), [args.checkpoint]
@@ -155,18 +180,36 @@ def colorize(args: argparse.Namespace) -> int:
             device=args.device,
             raw=args.raw,
             saturation=args.saturation,
-            output=args.output if args.output == "all" else int(args.output),
+            output="all" if args.confidence or args.output == "all" else int(args.output),
             working_size=args.working_size,
             memory=None if args.memory is None else int(args.memory * 2**30),
             batch_size=args.batch_size,
         )
-        if colorizer.translation.in_channels != 3 and (args.compare or args.sheet):
+        if colorizer.translation.in_channels != 3 and (
+            args.compare or args.sheet or args.confidence
+        ):
             raise ValueError(
-                "--compare and --sheet show red, green and blue, which this network does not make; "
-                "leave them out."
+                "--compare, --sheet and --confidence are for red, green and blue, which this "
+                "network does not make; leave them out."
+            )
+        if args.confidence and len(colorizer.outputs) < 2:
+            raise ValueError(
+                "--confidence compares outputs, but this network has one; leave it out."
             )
     suffix = f".{args.format}" if args.format else None
-    jobs = plan(inputs, args.out, colorizer.outputs, suffix, args.compare)
+    if args.hint or args.hints:
+        if args.raw:
+            raise ValueError("--raw leaves out the projection, which hints need; leave one out.")
+        hints = Hints.points(parse_hint(hint) for hint in args.hint)
+        if args.hints:
+            hints += Hints.strokes(read_picture(args.hints))
+        colorizer = Hinted(colorizer, hints)
+    outputs = [int(args.output)] if args.confidence and args.output == "1" else colorizer.outputs
+    jobs = plan(inputs, args.out, outputs, suffix, args.compare, args.confidence)
+    if isinstance(colorizer, Hinted) and len(jobs) > 1:
+        raise ValueError(
+            f"--hint and --hints belong to one picture, but there are {len(jobs)}; name that alone."
+        )
     try:
         check_writable(args.out / "result")
     except OSError as error:
@@ -210,6 +253,8 @@ def print_report(report: Report, planned: int) -> None:
         print(f"{names[0]}{others}: {note}")
     for file, error in report.grey_errors.items():
         print(f"{printable(file)}: max |H_t(O) − I| = {error:.3f}")
+    for file, spread in report.disagreements.items():
+        print(f"{printable(file)}: the outputs differ by {spread:.2f} ΔE on average")
     sys.stdout.flush()
     for job, reason in report.failed.items():
         print(f"FAILED {printable(job.source)}: {printable(reason)}", file=sys.stderr)

@@ -1,6 +1,8 @@
 from spynco_mm.utils.checkpoint import CheckpointError, parse_config, read_checkpoint
 
 from .colorizer import Colorizer
+from .confidence import disagreement
+from .hints import Hints
 from .jobs import Report, colorize_files
 from .pictures import Picture, encode_picture, read_picture
 from .planning import Job, plan
@@ -10,11 +12,13 @@ from .tiled import tiled_pyramid
 __all__ = [
     "CheckpointError",
     "Colorizer",
+    "Hints",
     "Job",
     "Picture",
     "Projection",
     "Report",
     "colorize_files",
+    "disagreement",
     "encode_picture",
     "parse_config",
     "plan",

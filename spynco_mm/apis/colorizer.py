@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
+from .hints import Hints, Layer, hint_layer
 from .inputs import Input, as_input, as_list, like_batch, picture_input
 from .loading import PathLike, load_colorization, split_config_and_checkpoint, with_film
 from .network import GrayNetwork, find_device
@@ -106,28 +107,59 @@ class Colorizer(GrayNetwork):
             batch_size=batch_size,
         )
 
-    def __call__(self, images: Any) -> Any:
+    def __call__(self, images: Any, hints: "Hints | Sequence[Hints | None] | None" = None) -> Any:
         """Colorize a picture or a batch; see the table above.
 
+        Args:
+            images: What goes in.
+            hints: Colours that are known in places, of a picture, or of each of several.
+
         Raises:
-            DataError: A picture file cannot be read, or a picture is too large.
+            DataError: A picture file cannot be read, a picture is too large, or a hint is outside.
             TypeError: Something is no picture.
             ValueError: An array or tensor has no shape or values of a picture.
         """
         inputs = [as_input(image, self.translation) for image in as_list(images)]
-        results = self._colorize(inputs)
+        hints = [hints] if isinstance(hints, Hints) else hints
+        results, _ = self._colorize(inputs, hints)
         if not self.all_outputs:
             results = [outputs[0] for outputs in results]
         return like_batch(images, results, self.all_outputs)
 
-    def colorize_pictures(self, pictures: Sequence[Picture]) -> list[list[Picture]]:
+    def colorize_pictures(
+        self, pictures: Sequence[Picture], hints: "Sequence[Hints | None] | None" = None
+    ) -> list[list[Picture]]:
         """Colorize pictures with all that they carry: bit depth, transparency, metadata.
+
+        Args:
+            pictures: Decoded pictures.
+            hints: Colours that are known in places of each.
 
         Returns:
             For each picture its outputs, in the order of ``outputs``.
         """
-        return self._colorize([picture_input(p, self.translation) for p in pictures])
+        inputs = [picture_input(p, self.translation) for p in pictures]
+        results, layers = self._colorize(inputs, hints)
+        for outputs, layer in zip(results, layers):
+            for output in outputs:
+                output.add_notes([layer.note] if layer and layer.note else [])
+        return results
 
-    def _colorize(self, inputs: Sequence[Input]) -> list[list]:
-        results = self.colorize_gray([i.gray for i in inputs], [i.dtype for i in inputs])
-        return [[i.back(output) for output in outputs] for i, outputs in zip(inputs, results)]
+    def _colorize(
+        self, inputs: Sequence[Input], hints: "Sequence[Hints | None] | None"
+    ) -> "tuple[list[list], list[Layer | None]]":
+        hints = hints or [None] * len(inputs)
+        if len(hints) != len(inputs):
+            raise ValueError(
+                f"Colorizer: hints are of {len(hints)} pictures, but there are {len(inputs)}; give "
+                "each its own, or None."
+            )
+        if self.projection is None and any(hints):
+            raise ValueError("Colorizer: raw=True leaves out the projection, which hints need.")
+        layers = [
+            hint_layer(its, i.gray, self.projection) if its else None
+            for i, its in zip(inputs, hints)
+        ]
+        results = self.colorize_gray([i.gray for i in inputs], [i.dtype for i in inputs], layers)
+        results = [[i.back(output) for output in outputs] for i, outputs in zip(inputs, results)]
+        return results, layers

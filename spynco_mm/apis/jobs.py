@@ -18,6 +18,7 @@ from spynco_mm.datasets.images import DataError
 from spynco_mm.utils.files import write_atomically
 
 from .colorizer import Colorizer
+from .confidence import disagreement, disagreement_picture
 from .pictures import LONGEST, OUTPUT_SUFFIXES, Picture, encode_picture, fit_to_format, read_picture
 from .planning import Job
 from .projection import grey_error, to_gray
@@ -45,6 +46,8 @@ class Report:
         stopped: Why the rest was not tried; empty if it was.
         grey_errors: By file of the jobs done, max |H_t(O) − I| of what is in it, in levels of 255;
             not of files that had to be reduced.
+        disagreements: By file of a job's confidence, the mean of what is in it, see
+            :func:`~spynco_mm.apis.disagreement`.
         megapixels: Of the sources done.
         seconds: From start to end.
         network_seconds: Of these, in the network.
@@ -56,6 +59,7 @@ class Report:
     notes: dict = field(default_factory=dict)
     stopped: str = ""
     grey_errors: dict = field(default_factory=dict)
+    disagreements: dict = field(default_factory=dict)
     megapixels: float = 0.0
     seconds: float = 0.0
     network_seconds: float = 0.0
@@ -93,9 +97,15 @@ def _read(job: Job, keep_color: bool) -> Picture:
 
 def _write(
     job: Job, picture: Picture, outputs: Sequence[Picture], colorizer: Colorizer, show: Show | None
-) -> "tuple[str, dict]":
-    """Write all files of a job; returns what has to be said about them, and their grey errors."""
-    exact, errors = to_gray(picture.pixels, colorizer.translation), {}
+) -> "tuple[str, dict, dict]":
+    """Write all files of a job; returns what to say, their grey errors, and disagreements."""
+    exact, errors, doubt = to_gray(picture.pixels, colorizer.translation), {}, {}
+    if job.confidence:
+        spread = disagreement([output.pixels for output in outputs])
+        doubt[job.confidence] = float(spread.mean())
+        map_ = Picture(disagreement_picture(spread))
+        write_atomically(job.confidence, encode_picture(map_, job.confidence.suffix))
+    outputs = outputs[: len(job.targets)]
     said = Picture(picture.pixels)
     said.add_notes([job.note] if job.note else [])
     for target, output in zip(job.targets, outputs):
@@ -121,7 +131,7 @@ def _write(
                 said.add_notes([f"the comparison is reduced to {image.width}×{image.height}"])
             compared = replace(picture, pixels=both, alpha=None)
             write_atomically(job.comparison, encode_picture(compared, job.comparison.suffix))
-    return said.note, errors
+    return said.note, errors, doubt
 
 
 def _show_what_is_there(job: Job, colorizer: Colorizer, show: Show) -> None:
@@ -237,10 +247,11 @@ class _Bookkeeper:
             return
         self.report.done.append(job)
         self.report.megapixels += picture.pixels.shape[0] * picture.pixels.shape[1] / 1e6
-        note, errors = writing.result()
+        note, errors, doubt = writing.result()
         if note:
             self.report.notes[job] = note
         self.report.grey_errors.update(errors)
+        self.report.disagreements.update(doubt)
         self.bar.update()
 
 
@@ -259,7 +270,8 @@ def colorize_files(
     noted and does not stop the others; a full disk stops them. Files appear whole or not at all.
 
     Args:
-        colorizer: Its ``outputs`` are those the jobs were planned for.
+        colorizer: Its ``outputs`` begin with those the jobs were planned for; all of them are
+            compared for the confidence.
         jobs: From :func:`plan`.
         workers: Threads for reading and writing; None for one per core, at most 8.
         overwrite: Do again what is there.

@@ -12,8 +12,10 @@ from spynco_mm.datasets.images import DataError
 from spynco_mm.models.adapter import AnyGenerator
 from spynco_mm.models.ops.padding import pad_to_fit
 
+from .guided import bicubic
+from .hints import Layer
 from .loading import Colorization
-from .projection import Projection, quantize, resized
+from .projection import Projection, as_planes, quantize
 from .tiled import Box, can_tile, tiled_pyramid
 
 #: A line is padded to many times its size: one that is longer is colorized from a copy so long.
@@ -117,30 +119,40 @@ class GrayNetwork:
 
     @torch.no_grad()
     def colorize_gray(
-        self, grays: Sequence[np.ndarray], dtypes: Sequence[np.dtype]
+        self,
+        grays: Sequence[np.ndarray],
+        dtypes: Sequence[np.dtype],
+        layers: Sequence[Layer | None] | None = None,
     ) -> list[list[np.ndarray]]:
         """Colorize grey pictures of any sizes.
 
         Args:
             grays: H×W float32 in [0, 255] each, or H×W×C_A where A has several channels.
             dtypes: Type of each result: uint8, uint16, or float32 in [0, 1].
+            layers: What hints paint on each, or None.
 
         Returns:
             For each picture its outputs H×W×C_B, RGB where C_B = 3, in the order of ``outputs``.
         """
         results: list = [None] * len(grays)
-        for indices in self.passes([(*g.shape, np.dtype(d)) for g, d in zip(grays, dtypes)]):
-            gray = torch.from_numpy(np.stack([grays[i] for i in indices]))
-            gray = gray[:, None] if gray.ndim == 3 else gray.permute(0, 3, 1, 2)
+        layers = layers or [None] * len(grays)
+        # One with hints goes alone.
+        alone = [i if layer is not None else None for i, layer in enumerate(layers)]
+        keys = [(*g.shape[:2], np.dtype(d), a) for g, d, a in zip(grays, dtypes, alone)]
+        for indices in self.passes(keys):
+            projection, layer = self.projection, layers[indices[0]]
+            if layer is not None:
+                projection = projection.painted(layer)
+            gray = as_planes(np.stack([grays[i] for i in indices]))
             dtype = np.dtype(dtypes[indices[0]])
             started = time.perf_counter()
             size = self.working_size
             if min(gray.shape[2:]) < self._run.stride and max(gray.shape[2:]) > LONGEST_LINE:
                 size = min(size or LONGEST_LINE, LONGEST_LINE)
             if size is None:
-                outputs = self._full_size(gray, dtype, self.projection)
+                outputs = self._full_size(gray, dtype, projection)
             else:
-                outputs = self._reduced(gray, dtype, size)
+                outputs = self._reduced(gray, dtype, size, projection)
             self.network_seconds += time.perf_counter() - started
             for position, index in enumerate(indices):
                 results[index] = [output[position] for output in outputs]
@@ -204,9 +216,11 @@ class GrayNetwork:
             target[...] = quantize(rgb, target.dtype)
         else:
             gray = gray[..., top : top + height, left : left + width]
-            target[...] = projection(rgb, gray, target.dtype)
+            target[...] = projection(rgb, gray, target.dtype, (top, left))
 
-    def _reduced(self, gray: Tensor, dtype: np.dtype, longest: int) -> list[np.ndarray]:
+    def _reduced(
+        self, gray: Tensor, dtype: np.dtype, longest: int, projection: Projection | None
+    ) -> list[np.ndarray]:
         """As :meth:`_full_size`, with the chroma of a copy of at most so many pixels a side."""
         size = gray.shape[-2:]
         scale = min(1.0, longest / max(size))
@@ -217,7 +231,8 @@ class GrayNetwork:
         results = []
         for small_output in self._full_size(reduced, np.dtype(np.float32), None):
             color = torch.from_numpy(small_output).permute(0, 3, 1, 2) * 255
-            color = resized(color, size)
-            raw = self.projection is None  # and the picture a long line
-            results.append(quantize(color, dtype) if raw else self.projection(color, gray, dtype))
+            if projection is None:  # raw, and the picture a long line
+                results.append(quantize(bicubic(color, size), dtype))
+            else:
+                results.append(projection(projection.resized(color, gray), gray, dtype))
         return results

@@ -21,6 +21,7 @@ class Job:
         source: What is read.
         targets: The coloured picture of each output of the colorizer.
         comparison: Where grey and colour go side by side, or None.
+        confidence: Where the outputs' disagreement goes as a picture, or None.
         note: What is unusual about the names, in words; mostly empty.
     """
 
@@ -28,11 +29,12 @@ class Job:
     targets: "tuple[Path, ...]"
     comparison: Path | None = None
     note: str = ""
+    confidence: Path | None = None
 
     @property
     def files(self) -> "tuple[Path, ...]":
         """All that is written."""
-        return (*self.targets, *([self.comparison] if self.comparison else []))
+        return (*self.targets, *filter(None, (self.comparison, self.confidence)))
 
 
 def _outside(paths: Iterable[Path], out: Path) -> list[Path]:
@@ -96,6 +98,7 @@ def plan(
     outputs: Sequence[int] = (1,),
     suffix: str | None = None,
     compare: bool = False,
+    confidence: bool = False,
 ) -> list[Job]:
     """Decide what is read and what is written, before anything is done.
 
@@ -111,6 +114,7 @@ def plan(
             suffix.
         suffix: Of the results; None for the source's, or ``.png`` where that cannot hold colour.
         compare: Whether ``<name>.compare<suffix>`` is wanted as well.
+        confidence: Whether ``<name>.confidence.png`` is.
 
     Raises:
         DataError: Nothing is found, a result would replace a source, or ``out`` is a file.
@@ -128,7 +132,8 @@ def plan(
         if len(outputs) > 1:
             targets = tuple(target.with_suffix(f".G{i}{target.suffix}") for i in outputs)
         comparison = target.with_suffix(f".compare{target.suffix}") if compare else None
-        return Job(source, targets, comparison, note)
+        doubt = target.with_suffix(".confidence.png") if confidence else None
+        return Job(source, targets, comparison, note, doubt)
 
     jobs: dict = {}
     owners: dict = {}

@@ -1,16 +1,18 @@
 """The picture of a given grey that is nearest to a colouring: exact, in range, in whole levels."""
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from scipy.linalg import qr
 from torch import Tensor
 
 from spynco_mm.datasets.images import DataError
 from spynco_mm.models import ExactConsistency, HandcraftedTranslation
 
+from .guided import guided_resize
+from .hints import Hints, Layer, hint_layer
 from .pictures import Picture
 
 #: Rows that are worked on at once where a whole picture of floats would not fit.
@@ -50,6 +52,12 @@ def to_gray(pixels: np.ndarray, translation: HandcraftedTranslation) -> np.ndarr
     return gray
 
 
+def as_planes(grays: np.ndarray) -> Tensor:
+    """N×H×W or N×H×W×C_A, as :func:`to_gray` gives them, as N×C_A×H×W."""
+    grays = torch.from_numpy(grays)
+    return grays[:, None] if grays.ndim == 3 else grays.permute(0, 3, 1, 2)
+
+
 def quantize(values: Tensor, dtype: np.dtype) -> np.ndarray:
     """N×C×H×W in [0, 255] to N×H×W×C of a type, uint8, uint16, or float32 in [0, 1]."""
     if dtype == np.float32:
@@ -57,13 +65,6 @@ def quantize(values: Tensor, dtype: np.dtype) -> np.ndarray:
     most = np.iinfo(dtype).max
     values = (values * (most / 255)).round_().clamp_(0, most)
     return values.permute(0, 2, 3, 1).numpy().astype(dtype)
-
-
-def resized(color: Tensor, size: "tuple[int, int]") -> Tensor:
-    """N×C×H×W colours at another size, for the chroma of a picture of that size."""
-    if tuple(color.shape[2:]) == tuple(size):
-        return color
-    return F.interpolate(color, size, mode="bilinear", align_corners=False)
 
 
 class Projection:
@@ -89,6 +90,9 @@ class Projection:
         ValueError: The saturation is negative or not finite.
     """
 
+    #: What hints paint; None for nothing.
+    layer: Layer | None = None
+
     def __init__(self, translation: HandcraftedTranslation, saturation: float = 1.0):
         if not 0 <= saturation < float("inf"):
             raise ValueError(f"saturation is a number from 0 on, got {saturation}.")
@@ -102,18 +106,54 @@ class Projection:
         self._main = pivots[: len(h)].tolist()
         self._share = torch.linalg.inv(h[:, self._main]).float()
 
-    def values(self, color: Tensor, gray: Tensor) -> Tensor:
-        """O' of N×C_B×H×W and I of N×C_A×H×W, in [0, 255] as all of them, not rounded."""
-        # The chroma is linear in O.
-        wanted = gray / 127.5 - self._white
-        return (self._project((color / 127.5 - 1) * self.saturation, wanted) + 1) * 127.5
+    def resized(self, color: Tensor, gray: Tensor) -> Tensor:
+        """The chroma of N×C_B×h×w colours for a grey picture N×C_A×H×W, along its edges."""
+        if color.shape[2:] == gray.shape[2:]:
+            return color
+        return guided_resize(self.chroma(color), gray)
 
-    def __call__(self, color: Tensor, gray: Tensor, dtype: np.dtype) -> np.ndarray:
+    def chroma(self, color: Tensor) -> Tensor:
+        """What H_t does not see of N×C_B×H×W colours, in their unit."""
+        return self._project.null(color)
+
+    def painted(self, layer: Layer | None) -> "Projection":
+        """The same, with the colours of hints over those that it is given."""
+        other = copy.copy(self)
+        other.layer = layer
+        return other
+
+    def values(
+        self,
+        color: Tensor,
+        gray: Tensor,
+        corner: Sequence[int] = (0, 0),
+        saturation: float | None = None,
+    ) -> Tensor:
+        """O' of N×C_B×H×W and I of N×C_A×H×W, in [0, 255] as all of them, not rounded.
+
+        Args:
+            color: O.
+            gray: I.
+            corner: First row and column of them in the picture, for its hints.
+            saturation: Instead of the projection's; that of hints is always 1.
+        """
+        # The chroma is linear in O.
+        chroma = (color / 127.5 - 1) * (self.saturation if saturation is None else saturation)
+        if self.layer is not None:
+            rows, columns = (slice(c, c + n) for c, n in zip(corner, color.shape[2:]))
+            layer = self.layer.values[:, :, rows, columns]
+            chroma = chroma * (1 - layer[:, :1]) + layer[:, 1:] / 127.5
+        return (self._project(chroma, gray / 127.5 - self._white) + 1) * 127.5
+
+    def __call__(
+        self, color: Tensor, gray: Tensor, dtype: np.dtype, corner: Sequence[int] = (0, 0)
+    ) -> np.ndarray:
         """N×C_B×H×W colours and N×C_A×H×W grey, in [0, 255], to N×H×W×C_B of a type."""
         result = np.empty((len(color), *color.shape[2:], color.shape[1]), dtype)
         for top in range(0, color.shape[2], BAND):
             rows = slice(top, top + BAND)
-            values, wanted = self.values(color[:, :, rows], gray[:, :, rows]), gray[:, :, rows]
+            wanted, at = gray[:, :, rows], (corner[0] + top, corner[1])
+            values = self.values(color[:, :, rows], wanted, at)
             if dtype != np.float32:
                 level = 255 / np.iinfo(dtype).max
                 values = (values / level).round_().mul_(level)
@@ -129,7 +169,9 @@ def grey_error(pixels: np.ndarray, gray: np.ndarray, translation: HandcraftedTra
     return float(np.abs(to_gray(pixels, translation) - gray).max())
 
 
-def project_picture(gray: Picture, color: Picture, projection: Projection) -> Picture:
+def project_picture(
+    gray: Picture, color: Picture, projection: Projection, hints: Hints | None = None
+) -> Picture:
     """A colouring by any program, with the grey of the picture that it was made from.
 
     Args:
@@ -138,6 +180,7 @@ def project_picture(gray: Picture, color: Picture, projection: Projection) -> Pi
         color: The colouring, of the same size, or reduced or enlarged as a whole: of it only the
             chroma is used.
         projection: With the H_t of choice.
+        hints: Colours that are known in places.
 
     Raises:
         DataError: The pictures have different shapes.
@@ -150,10 +193,14 @@ def project_picture(gray: Picture, color: Picture, projection: Projection) -> Pi
         )
     pixels = color.pixels if color.is_color else np.repeat(color.pixels[..., None], 3, axis=2)
     colors = torch.from_numpy(pixels.astype(np.float32) * (255 / np.iinfo(pixels.dtype).max))
-    wanted = torch.from_numpy(to_gray(gray.pixels, projection.translation))[None, None]
-    colors = resized(colors.permute(2, 0, 1)[None], size)
-    (result,) = projection(colors, wanted, gray.pixels.dtype)
-    return Picture(result, gray.alpha, gray.metadata, gray.note)
+    exact = to_gray(gray.pixels, projection.translation)
+    wanted = as_planes(exact[None])
+    colors = projection.resized(colors.permute(2, 0, 1)[None], wanted)
+    layer = hint_layer(hints, exact, projection) if hints else None
+    (result,) = projection.painted(layer)(colors, wanted, gray.pixels.dtype)
+    picture = Picture(result, gray.alpha, gray.metadata, gray.note)
+    picture.add_notes([layer.note] if layer and layer.note else [])
+    return picture
 
 
 class Colored:
@@ -175,6 +222,12 @@ class Colored:
         """Pictures go one by one."""
         return [[i] for i in range(len(sizes))]
 
-    def colorize_pictures(self, pictures: Sequence[Picture]) -> "list[list[Picture]]":
+    def colorize_pictures(
+        self, pictures: Sequence[Picture], hints: "Sequence[Hints | None] | None" = None
+    ) -> "list[list[Picture]]":
         """The colouring, projected onto each of the pictures."""
-        return [[project_picture(picture, self.color, self.projection)] for picture in pictures]
+        hints = hints or [None] * len(pictures)
+        return [
+            [project_picture(picture, self.color, self.projection, its)]
+            for picture, its in zip(pictures, hints)
+        ]

@@ -231,8 +231,12 @@ class ExactConsistency(BaseModule):
         Returns:
             N×C_B×H×W in [-1, 1], in float32 at least, to be projected by :meth:`forward`.
         """
+        return torch.tanh(self.null(x))
+
+    def null(self, x: Tensor) -> Tensor:
+        """P x, what H_t does not see of N×C_B×H×W: the chroma, where A is grey."""
         x = _full_precision(x)
-        return torch.tanh(x - _mix_channels(self.translation(x), self.right_inverse))
+        return x - _mix_channels(self.translation(x), self.right_inverse)
 
     def forward(self, output: Tensor, source: Tensor) -> Tensor:
         """Project an output onto the images that H_t maps to the source.

@@ -1,4 +1,5 @@
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from skimage import data
+
+from spynco_mm.models import HandcraftedTranslation
 
 TOOL = Path(__file__).parents[2] / "tools" / "colorize.py"
 
@@ -83,6 +86,42 @@ def test_the_grey_is_kept_and_reported(run, album, tmp_path):
 def chroma(file):
     pixels = np.asarray(Image.open(file)).astype(int)
     return (pixels.max(2) - pixels.min(2)).mean()
+
+
+def test_what_is_known_of_a_picture(run, album, tmp_path):
+    """Its film, hints and strokes; and how sure the outputs are of the rest."""
+    strokes = np.zeros((40, 60, 4), np.uint8)
+    strokes[5:8, 5:20] = [90, 60, 200, 255]
+    Image.fromarray(strokes).save(tmp_path / "strokes.png")
+    out = tmp_path / "out"
+    status, printed, errors = run(
+        album / "a.png", "--out", out, "--film", "orthochromatic", "--confidence", "--compare",
+        "--hint", "30,20,#c02020", "--hints", tmp_path / "strokes.png",
+    )  # fmt: skip
+    assert status == 0, errors
+    names = ["a.compare.png", "a.confidence.png", "a.png"]
+    assert sorted(p.name for p in out.iterdir()) == names
+    assert Image.open(out / "a.compare.png").width == 120
+    weights = HandcraftedTranslation("orthochromatic").weight[0].numpy()
+    result = np.asarray(Image.open(out / "a.png")).astype(float)
+    gray = data.camera()[:40, :60]
+    np.testing.assert_array_equal(np.round(result @ weights), gray)
+    for y, x, color in ((20, 30, [192, 32, 32]), (6, 9, [90, 60, 200])):
+        chroma, wanted = result[y, x] - result[y, x] @ weights, color - color @ weights
+        assert chroma @ wanted > 0.99 * np.linalg.norm(chroma) * np.linalg.norm(wanted) > 10
+    doubt = np.asarray(Image.open(out / "a.confidence.png")).max(2) / 5
+    (said,) = re.findall(r"a.confidence.png: the outputs differ by (\d+\.\d\d) ΔE", printed)
+    assert float(said) == pytest.approx(doubt.mean(), abs=0.15)
+    assert "the picture's grey was kept where hints have another, by up to" in printed
+    for options, message in (
+        (["--hint", "1,2"], "a hint is x,y,#rrggbb"),
+        (["--hint", "1,2,#ffffff", "--raw"], "--raw leaves out the projection, which hints need"),
+        (["--confidence", "--output", 2], "--confidence goes with --output 1 or all"),
+    ):
+        status, _, errors = run(album / "a.png", "--out", out, *options)
+        assert status and message in str(status) + errors
+    status, _, errors = run(album, "--out", out, "--hint", "1,2,#ffffff")
+    assert status and "belong to one picture, but there are 2" in str(status) + errors
 
 
 def test_another_programs_work(monkeypatch, capsys, album, tmp_path):
