@@ -105,7 +105,7 @@ def test_killed_and_resumed_run_equals_an_uninterrupted_one(config, uninterrupte
 def test_a_second_run_in_a_folder_ends_before_it_writes(config, tmp_path):
     with lock_folder(tmp_path):
         run = tool("train", config, "--work-dir", tmp_path)
-    assert run.returncode == 1 and "Traceback" not in run.stdout
+        assert run.returncode == 1 and "Traceback" not in run.stdout
     sentence = f"ValueError: {tmp_path} is in use by process {os.getpid()} on "
     assert sentence in run.stdout and run.stdout.count("Error") == 1
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
