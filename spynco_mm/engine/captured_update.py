@@ -129,6 +129,7 @@ class CapturedUpdate:
         self._inputs = [x.clone() for x in inputs]
         graph = torch.cuda.CUDAGraph()
         gc.collect()  # What is collected during a capture may call CUDA, and so end it.
+        collects = gc.isenabled()
         gc.disable()
         try:
             # Other threads, such as NCCL's and one that pins memory, may go on meanwhile.
@@ -138,7 +139,7 @@ class CapturedUpdate:
                 _no_autocast_cache(),
             ):
                 log_vars = self._update(*self._inputs, optim_wrapper=optim_wrapper)
-                self._values = torch.stack([value.float() for value in log_vars.values()])
+                self._values = torch.stack(list(log_vars.values()))
             self._names = list(log_vars)
         except RuntimeError as error:
             self._release()
@@ -150,7 +151,8 @@ class CapturedUpdate:
             self._tell(f"The training step cannot be captured as a CUDA graph: {error}")
             return
         finally:
-            gc.enable()
+            if collects:
+                gc.enable()
             for wrapper, count in zip(wrappers, counts):
                 wrapper._inner_count = count
         self._graph, self._form, self._state = graph, form, self._present_state(wrappers)

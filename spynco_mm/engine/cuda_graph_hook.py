@@ -2,7 +2,6 @@
 
 import torch
 from mmagic.registry import HOOKS
-from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict
@@ -100,8 +99,10 @@ def obstacle(runner: Runner, model: nn.Module) -> "str | None":
             return "the networks are compiled in a mode that captures graphs of its own"
     if torch.is_anomaly_enabled():
         return "autograd looks for anomalies, and so waits for values"
-    if get_world_size() > 1 and "nccl" not in torch.distributed.get_backend():
-        return f"{torch.distributed.get_backend()} averages the gradients, not NCCL"
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        backend = torch.distributed.get_backend()
+        if "nccl" not in backend:
+            return f"{backend} averages the gradients, and not NCCL"
     for name, wrapper in runner.optim_wrapper.items():
         if reason := _obstacle_of(wrapper):
             return f"{name}: {reason}"

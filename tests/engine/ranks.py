@@ -16,22 +16,26 @@ from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import spynco_mm  # isort: skip  (before mmagic, so that it can be imported)
 import numpy as np
+import pytest
 import torch
 from mmagic.models import CycleGAN
 from mmagic.registry import MODEL_WRAPPERS, MODELS
 from mmengine.config import Config
 from mmengine.logging import MessageHub
+from mmengine.model import is_model_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import _load_checkpoint
+from simulated_gpu import simulate_graphs
 from skimage import data
 from tiny_run import tiny_runner
 
-from spynco_mm.engine import LossHook
+from spynco_mm.engine import CUDAGraphHook, LossHook
 from spynco_mm.utils.checkpoint import CheckpointError
 from spynco_mm.utils.console import _sentence
 
@@ -103,11 +107,8 @@ SCENARIOS = {
     ),
     # Three backward passes of G in a step, as for large batches.
     "parted": ("spynco_cifar10", {"model.joint_pixels": 0}),
-    # The same, but where DistributedDataParallel allows but one.
-    "static graph": (
-        "spynco_cifar10",
-        {"model.joint_pixels": 0, "model_wrapper_cfg.static_graph": True},
-    ),
+    # The third and fourth step as a graph, with the collectives in it.
+    "captured": ("spynco_cifar10", {}),
     "one output": ("spynco_cifar10", ONE_OUTPUT),
     # The discriminator has weights, is wrapped, and gets no gradient.
     "no GAN": ("spynco_cifar10", {"model.gan_loss": None}),
@@ -164,15 +165,47 @@ def train(name: str, rank: int = 0, world: int = 1) -> dict:
     for wrapper in wrappers.values():
         wrapper.initialize_count_status(network, 0, STEPS)
     step = network.train_step
+    if name == "captured":
+        return captured(model, network, wrappers, batches(rank, world), start)
     if "as it is" in name:
         step = CycleGAN.train_step.__wrapped__.__get__(network)
     for i, batch in enumerate(batches(rank, world)):
         MessageHub.get_current_instance().update_info("iter", i)  # CycleGAN asks for it.
         step(batch, wrappers)
-    end = network.state_dict()
-    return {
-        key.replace(".module", "", 1) if world > 1 else key: (start[key], end[key]) for key in end
-    }
+    return difference(start, network.state_dict())
+
+
+def difference(start: dict, end: dict) -> dict:
+    """The weights before and after, without the names of wrappers."""
+    start, end = (
+        {key.replace(".module.", ".", 1): value for key, value in state.items()}
+        for state in (start, end)
+    )
+    return {key: (start[key], end[key]) for key in end}
+
+
+def captured(model, network, wrappers, data, start: dict) -> dict:
+    """The same steps, the last two as replays of a graph that has the collectives in it."""
+    told = []
+    runner = SimpleNamespace(
+        model=model,
+        optim_wrapper=wrappers,
+        cfg={},
+        hooks=[],
+        logger=SimpleNamespace(info=told.append),
+    )
+    hook = CUDAGraphHook(warmup=STEPS - 2)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        graphs = simulate_graphs(monkeypatch)
+        monkeypatch.setattr(torch.distributed, "get_backend", lambda: "nccl")
+        hook.before_run(runner)
+        hook.before_train(runner)
+        for batch in data:
+            network.train_step(batch, wrappers)
+        hook.after_train(runner)
+    assert [graph.replays for graph in graphs] == [2], told
+    assert not any(map(is_model_wrapper, network.children()))
+    return difference(start, network.state_dict())
 
 
 def stopped_by(rank: int, folder: Path) -> str:
