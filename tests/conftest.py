@@ -3,6 +3,7 @@ import gc
 import os
 import re
 import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,7 +12,16 @@ from pathlib import Path
 # Two cores, often shared: more threads only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
+# The tests are of the CPU, on every machine. What needs a GPU is marked so, and sees it in a pytest
+# of its own, "pytest -m gpu", which a test starts where there is one.
+if "gpu" in sys.argv:
+    os.environ["TESTS_SEE_GPU"] = "yes"
+if "TESTS_SEE_GPU" not in os.environ:
+    os.environ.setdefault("HIDDEN_GPUS", os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
@@ -24,6 +34,12 @@ gc.freeze()
 
 # Many runs read the same ten photographs, which takes half a second each time.
 photographs.read_image = functools.cache(photographs.read_image)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="needs a GPU"))
 
 
 @pytest.fixture(autouse=True)

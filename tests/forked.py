@@ -20,12 +20,18 @@ from torch.distributed.elastic.utils.distributed import get_free_port
 ROOT = Path(__file__).parents[1]
 
 
+def python_path(*folders) -> str:
+    """``PYTHONPATH`` of a process that finds these folders first, and what we find."""
+    ours = os.environ.get("PYTHONPATH")
+    return os.pathsep.join([*map(str, folders), *([ours] if ours else [])])
+
+
 def context() -> multiprocessing.context.ForkServerContext:
     """Where processes start with mmagic imported, and on one thread."""
     forkserver.set_forkserver_preload(["spynco_mm.apis", "mmengine.runner", "pytest"])
     before = dict(os.environ)
     # It finds this tree before an installed one; and threads cannot be forked.
-    os.environ.update(PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
+    os.environ.update(PYTHONPATH=python_path(ROOT), OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
     try:
         forkserver.ensure_running()
     finally:

@@ -31,6 +31,7 @@ import torch
 TESTS = Path(__file__).resolve().parent
 sys.path[:0] = [str(TESTS / "tools"), str(TESTS.parent)]
 
+from forked import python_path  # noqa: E402
 from interruptions import same  # noqa: E402
 from runs import FOLDERS, write_config  # noqa: E402
 
@@ -61,7 +62,7 @@ class Run:
                     "CUDA_VISIBLE_DEVICES": "",
                     "OMP_NUM_THREADS": "1",
                     "PYTHON": sys.executable,
-                    "PYTHONPATH": os.pathsep.join(FOLDERS),
+                    "PYTHONPATH": python_path(*FOLDERS),
                 },
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed
+from forked import python_path
 from mmagic.registry import MODELS
 from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModule
@@ -30,7 +31,7 @@ LITE = isinstance(sys.modules.get("mmcv._ext"), compat._MissingOps)
 
 
 def run(*command, **kwargs):
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    env = {**os.environ, "PYTHONPATH": python_path(ROOT)}
     return subprocess.run(
         [sys.executable, *map(str, command)],
         env=env, capture_output=True, text=True, timeout=300, **kwargs,

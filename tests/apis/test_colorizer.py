@@ -53,6 +53,16 @@ def test_outputs(tiny_checkpoint, colorize, photo):
     assert [a.mode for a in other] == ["RGB"] * 3
 
 
+@pytest.mark.gpu
+def test_a_gpu_gives_what_the_cpu_gives(tiny_checkpoint, photo, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    on_cpu, on_gpu = (Colorizer(tiny_checkpoint, device=device) for device in ("cpu", "cuda"))
+    for image in (photo, photo[:37, :50]):
+        assert abs(on_gpu(image).astype(int) - on_cpu(image)).max() <= 1
+    gray = torch.from_numpy(photo[:72, :, 0].copy())[None, None] / 255
+    torch.testing.assert_close(on_gpu(gray).cpu(), on_cpu(gray), rtol=0, atol=1e-4)
+
+
 # ---------------------------------------------------------------------------------------- grey
 
 

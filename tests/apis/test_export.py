@@ -42,6 +42,17 @@ def test_the_file_gives_what_pytorch_gives(colorizer, tmp_path, suffix):
     torch.testing.assert_close(list(got), colorizer(gray), rtol=0, atol=1e-4)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("suffix", [".onnx", ".pt"])
+def test_a_network_on_a_gpu(tiny_checkpoint, tmp_path, suffix, monkeypatch):
+    """It is exported like one on the CPU."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    colorizer = Colorizer(tiny_checkpoint, device="cuda")
+    report = export_and_compare(colorizer, tmp_path / f"colorizer{suffix}")
+    assert report["max_difference"] < 0.01
+    assert next(colorizer.generator.parameters()).is_cuda
+
+
 def test_a_deeper_network(tmp_path):
     """At its lowest scale but one, a picture is large enough to go through alone."""
     generator = dict(type="SpyncoGenerator", base_channels=2, num_blocks=1, num_down=3)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from forked import python_path
 from mmengine.evaluator import Evaluator
 from mmengine.registry import METRICS
 from skimage.color import deltaE_ciede2000, rgb2lab
@@ -219,7 +220,7 @@ def test_two_processes_count_every_image_once(tmp_path):
     subprocess.run(
         [sys.executable, *launcher.split(), str(script), str(tmp_path)],
         cwd=tmp_path,  # mmengine exchanges results through a folder .dist_test here
-        env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": python_path(root), "OMP_NUM_THREADS": "1"},
         check=True,
         timeout=120,
     )

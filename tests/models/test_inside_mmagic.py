@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from forked import python_path
 from mmagic.apis import MMagicInferencer
 from mmagic.apis.inferencers.translation_inferencer import TranslationInferencer
 from mmagic.evaluation.metrics import TransFID
@@ -296,7 +297,7 @@ def test_config_of_mmagics_cyclegan_with_our_parts(tmp_path):
     run = subprocess.run(
         [sys.executable, "-c", TRAIN],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": python_path(ROOT)},
         capture_output=True,
         text=True,
         timeout=300,

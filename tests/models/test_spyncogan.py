@@ -426,7 +426,7 @@ def test_mmengine_has_no_amp_without_gpu():
         optimizers(build(), cls=AmpOptimWrapper, dtype="bfloat16")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="AmpOptimWrapper needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("kwargs", [dict(dtype="bfloat16"), dict(dtype="float16", loss_scale=64.0)])
 def test_amp_on_gpu(kwargs):
     model = build(buffer_size=2).cuda()

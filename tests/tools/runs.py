@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 FOLDERS = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 sys.path[:0] = FOLDERS
 
-from forked import Forked, ranks  # noqa: E402
+from forked import Forked, python_path, ranks  # noqa: E402
 
 CONFIG = """
 _base_ = ["{base}"]
@@ -52,7 +52,7 @@ def script(name, *arguments, **env) -> subprocess.CompletedProcess:
             **os.environ,
             "CUDA_VISIBLE_DEVICES": "",
             "PYTHON": sys.executable,
-            "PYTHONPATH": os.pathsep.join(FOLDERS),
+            "PYTHONPATH": python_path(*FOLDERS),
             **env,
         },
         stdout=subprocess.PIPE,

@@ -43,6 +43,22 @@ def test_two_models_side_by_side(tmp_path):
     assert blocks < fast["flops"] < naive["flops"]
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_on_a_gpu(tmp_path, precision):
+    command = [
+        *(sys.executable, str(TOOL), "--models", "spynco", "--device", "cuda", "--sizes", "32"),
+        *("--batches", "4", "--rounds", "1", "--turn-seconds", "0.1", "--precision", precision),
+        *("--out", str(tmp_path)),
+    ]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert process.returncode == 0, process.stderr
+    (cell,) = json.loads((tmp_path / "benchmark.json").read_text())["cells"]
+    row = cell["models"]["spynco"]
+    assert 0 < row["busy"] < 1.1 * row["step"]["median"] and 300 < row["launches"] < 1000
+    assert 0 < row["utilization"] < 1 and row["flops"] > 0
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without GPU")
 @pytest.mark.parametrize(
     "args, sentence",
