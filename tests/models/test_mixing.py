@@ -1,5 +1,8 @@
 """Our parts inside mmagic's models, mmagic's inside ours: each takes real training steps."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -134,40 +137,28 @@ def test_networks_of_super_resolution_inside_spyncogan():
     assert {"loss_identity", "loss_cycle_bab", "loss_gan_g"} <= set(log)
 
 
-@MODELS.register_module()
-class PatchNCE(torch.nn.Module):
-    """A loss that nobody here wrote for a pyramid: contrastive, as CUT's (Park et al. 2020).
-
-    Each patch has to resemble the target's at its place more than those at other places.
-    """
-
-    def __init__(self, patch=4, temperature=0.07):
-        super().__init__()
-        self.patch, self.temperature = patch, temperature
-
-    def patches(self, image):  # N×C×H×W to N×L×P
-        gray = image.mean(1, keepdim=True)
-        columns = F.unfold(gray, self.patch, stride=self.patch).transpose(1, 2)
-        return F.normalize(columns - columns.mean(2, keepdim=True), dim=2)
-
-    def forward(self, pred, target):
-        scores = self.patches(pred) @ self.patches(target).transpose(1, 2) / self.temperature
-        places = torch.arange(scores.shape[1], device=scores.device).expand(len(scores), -1)
-        return F.cross_entropy(scores.transpose(1, 2), places)
+def third_party_loss():
+    """The one that the documentation shows: CUT's contrast of patches (Park et al. 2020)."""
+    page = Path(__file__).parents[2] / "docs" / "mmagic.md"
+    (code,) = re.findall(r"^```python\n(@MODELS\..*?)^```", page.read_text(), re.M | re.S)
+    names = dict(MODELS=MODELS, nn=torch.nn, F=F, torch=torch)
+    exec(code, names)
+    return names["PatchNCE"]
 
 
 def test_a_loss_of_a_third_party_over_the_pyramid():
     """In place of the contours, G_1, G_2 and G_3 against the grey picture."""
+    loss = third_party_loss()()
     model = build(contours_loss=osp((1, 0.5, 0.5), type="PatchNCE"), cycle_aba_loss=None)
     step = step_of(model, ("generator", "discriminator"))
     log = assert_trains(model, step, still=resting(model))
     pyramid = model.generator(images(2, 1, dtype=torch.float32).expand(-1, 3, -1, -1))
     target = images(2, 1, seed=1, dtype=torch.float32)
-    by_hand = [PatchNCE()(output, target) for output in pyramid]
-    loss = model.contours_loss(pyramid, target)
-    torch.testing.assert_close(loss, by_hand[0] + 0.5 * by_hand[1] + 0.5 * by_hand[2])
+    by_hand = [loss(output, target) for output in pyramid]
+    total = model.contours_loss(pyramid, target)
+    torch.testing.assert_close(total, by_hand[0] + 0.5 * by_hand[1] + 0.5 * by_hand[2])
     # What is at its place costs least.
-    assert PatchNCE()(target, target) < PatchNCE()(target.flip(3), target)
+    assert loss(target, target) < loss(target.flip(3), target)
     assert log["loss_contours"] > 0
 
 
