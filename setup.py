@@ -51,14 +51,14 @@ setup(
     url="https://doi.org/10.1145/3347317.3357243",  # of the paper
     packages=find_packages(include=["spynco_mm", "spynco_mm.*"]),
     python_requires=">=3.10,<3.13",
-    install_requires=[
-        *(FAMILY[name] for name in ("torch", "mmengine", "mmagic")),
-        *requirements("runtime"),
-    ],
+    install_requires=[FAMILY["torch"], *requirements("runtime")],
     extras_require={
-        # One of the two is needed.
-        "lite": [FAMILY["mmcv-lite"]],
-        "full": [FAMILY["mmcv"]],
+        # One of these four is needed. The last two go with 'pip install --no-deps mmagic', which is
+        # the only way to leave out what mmagic requires.
+        "lite": [FAMILY[name] for name in ("mmengine", "mmcv-lite", "mmagic")],
+        "full": [FAMILY[name] for name in ("mmengine", "mmcv", "mmagic")],
+        "slim": [FAMILY["mmengine"], FAMILY["mmcv-lite"], *requirements("slim")],
+        "onedl": [FAMILY["onedl-mmengine"], FAMILY["onedl-mmcv"], *requirements("slim")],
         "export": requirements("export"),
         "demo": requirements("demo"),
         "heif": requirements("heif"),

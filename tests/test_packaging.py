@@ -1,5 +1,6 @@
 """What pip installs: the package, and under .mim what OpenMMLab's tools look for."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,19 @@ def files(folder):
         for path in folder.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
+
+
+NAMES = """
+from mmengine import hub
+from mmengine.config import Config
+from mmengine.infer import BaseInferencer
+import spynco_mm
+
+open("mine.py", "w").write("_base_ = ['spynco_mm::spynco_demo.py']")
+assert Config.fromfile("mine.py").model.type == "SpyncoGAN"
+assert "spynco_demo" in BaseInferencer.list_models("spynco_mm")
+print(hub.get_config("spynco_mm::spynco_demo").filename)
+"""
 
 
 @pytest.fixture
@@ -84,17 +98,20 @@ def test_wheel(tree, tmp_path):
     required = [
         Requirement(line.split(": ")[1]) for line in lines if line.startswith("Requires-Dist")
     ]
-    extras = ("", "lite", "full", "export", "demo", "reproduce", "tests")
+    extras = ("", "lite", "full", "slim", "onedl", "export", "demo", "reproduce", "tests")
     specifiers = {r.name: r.specifier for r in required}
     for group in SUPPORTED:
         for name, bounds in group.items():
             assert specifiers[name] == SpecifierSet(bounds)
     wanted = {
         "torch": extras,  # of every installation
-        "mmengine": extras,
-        "mmagic": extras,
-        "mmcv-lite": ["lite"],
+        "mmengine": ["lite", "full", "slim"],
+        # Not where it is installed without what it requires, which pip would add.
+        "mmagic": ["lite", "full"],
+        "mmcv-lite": ["lite", "slim"],
         "mmcv": ["full"],
+        "onedl-mmcv": ["onedl"],
+        "requests": ["slim", "onedl"],
         "onnx": ["export", "tests"],
         "pycirclize": ["reproduce", "tests"],
         "pytest": ["tests"],
@@ -103,11 +120,17 @@ def test_wheel(tree, tmp_path):
         markers = [r.marker for r in required if r.name == name]
         found = [e for e in extras if any(m is None or m.evaluate({"extra": e}) for m in markers)]
         assert found == list(of), name
-    # A config finds its bases where it was installed.
-    cfg = Config.fromfile(
-        package / ".mim" / "configs" / "spynco_demo.py", import_custom_modules=False
+    # The installed package, and no clone, is what names lead to.
+    done = subprocess.run(
+        [sys.executable, "-c", NAMES],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "installed")},
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
-    assert cfg.model.type == "SpyncoGAN"
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.splitlines()[-1] == str(package / ".mim" / "configs" / "spynco_demo.py")
 
 
 def test_editable_install_links_to_the_clone(tree, tmp_path):
@@ -157,7 +180,8 @@ def test_constraints_fit_the_requirements():
     lines += [name + bounds for group in SUPPORTED for name, bounds in group.items()]
     required = {r.name: r.specifier for r in map(Requirement, lines)}
     pins = {r.name: r.specifier for r in map(Requirement, requirement_lines("constraints"))}
-    assert {name for group in SUPPORTED for name in group} <= set(pins)
+    forks = {"onedl-mmengine", "onedl-mmcv"}  # which bring the same modules
+    assert {name for group in SUPPORTED for name in group} - forks <= set(pins)
     for name, pin in pins.items():
         exact = [s.version for s in pin if s.operator == "=="]
         if exact and name in required:
@@ -174,7 +198,8 @@ def test_the_environment_check_knows_the_family(monkeypatch):
     )
     (problem,) = check_env.problems(["runtime"])
     assert problem == (
-        "mmcv>=2.0,<2.2 or mmcv-lite>=2.0,<2.2: mmcv 1.9 is installed, mmcv-lite 1.9 is installed"
+        "mmcv>=2.0,<2.2 or mmcv-lite>=2.0,<2.2 or onedl-mmcv>=2.3,<2.4: "
+        "mmcv 1.9 is installed, mmcv-lite 1.9 is installed"
     )
 
 

@@ -116,7 +116,8 @@ def _check_inside(cfg: Config) -> None:
             settings = settings.get(part) or {}
         if "DistributedDataParallel" not in settings.get("type", "DistributedDataParallel"):
             continue  # Somebody's own wrapper has arguments of its own.
-        if unknown := sorted(set(settings) - known):
+        # Where 'mmagic::' bases are registered, mmengine notes in each of their settings.
+        if unknown := sorted(set(settings) - known - {"_scope_"}):
             raise ValueError(
                 f"The config: no run reads '{name}.{unknown[0]}'; settings of {name} are "
                 f"{', '.join(sorted(known))}."

@@ -1,7 +1,11 @@
 """Our parts inside mmagic's models, mmagic's inside ours: each takes real training steps."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
+import torch.nn.functional as F
 from mmagic.registry import MODELS
 from mmagic.structures import DataSample
 from mmengine import MessageHub
@@ -88,6 +92,76 @@ def test_mmagics_networks_inside_spyncogan():
     assert model.translation(images(1, 1).float()).shape == (1, 3, 24, 28)
 
 
+def super_resolution_step(model, optimizer):
+    """A step of mmagic's models of pairs, from a picture to itself."""
+    pictures = images(2, dtype=torch.float32) * 127.5 + 127.5
+
+    def step(i):
+        data = dict(inputs=list(pictures), data_samples=[DataSample(gt_img=p) for p in pictures])
+        return model.train_step(data, optimizer)
+
+    return step
+
+
+def test_our_networks_inside_srgan():
+    torch.manual_seed(0)
+    model = MODELS.build(
+        dict(
+            type="SRGAN",
+            data_preprocessor=dict(type="DataPreprocessor"),
+            generator=SPYNCO_G,
+            discriminator=SPYNCO_D,
+            pixel_loss=dict(type="L1Loss"),
+            gan_loss=dict(type="GANLoss", gan_type="lsgan", loss_weight=0.1),
+        )
+    )
+    for network in (model.generator, model.discriminator):
+        network.init_weights()
+    step = super_resolution_step(model, optimizers(model, ("generator", "discriminator"), lr=0.1))
+    log = assert_trains(model, step, still=resting(model))
+    assert {"loss_pix", "loss_gan", "loss_d_real", "loss_d_fake"} <= set(log)
+
+
+def test_networks_of_super_resolution_inside_spyncogan():
+    model = build(
+        generator=dict(type="SRCNNNet", channels=(3, 4, 4, 3), upscale_factor=1),
+        discriminator=dict(type="UNetDiscriminatorWithSpectralNorm", in_channels=3, mid_channels=2),
+        identity_loss=osp((5,), type="CharbonnierLoss"),
+        cycle_bab_loss=osp((10,), type="L1Loss"),
+        cycle_aba_loss=None,
+        gan_loss=osp((1,), type="GANLoss", gan_type="vanilla"),
+        contours_loss=None,
+    )
+    wrappers = optimizers(model, lr=0.1)
+    log = assert_trains(model, lambda i: model.train_step(batch(size=(24, 32), seed=i), wrappers))
+    assert {"loss_identity", "loss_cycle_bab", "loss_gan_g"} <= set(log)
+
+
+def third_party_loss():
+    """The one that the documentation shows: CUT's contrast of patches (Park et al. 2020)."""
+    page = Path(__file__).parents[2] / "docs" / "mmagic.md"
+    (code,) = re.findall(r"^```python\n(@MODELS\..*?)^```", page.read_text(), re.M | re.S)
+    names = dict(MODELS=MODELS, nn=torch.nn, F=F, torch=torch)
+    exec(code, names)
+    return names["PatchNCE"]
+
+
+def test_a_loss_of_a_third_party_over_the_pyramid():
+    """In place of the contours, G_1, G_2 and G_3 against the grey picture."""
+    loss = third_party_loss()()
+    model = build(contours_loss=osp((1, 0.5, 0.5), type="PatchNCE"), cycle_aba_loss=None)
+    step = step_of(model, ("generator", "discriminator"))
+    log = assert_trains(model, step, still=resting(model))
+    pyramid = model.generator(images(2, 1, dtype=torch.float32).expand(-1, 3, -1, -1))
+    target = images(2, 1, seed=1, dtype=torch.float32)
+    by_hand = [loss(output, target) for output in pyramid]
+    total = model.contours_loss(pyramid, target)
+    torch.testing.assert_close(total, by_hand[0] + 0.5 * by_hand[1] + 0.5 * by_hand[2])
+    # What is at its place costs least.
+    assert loss(target, target) < loss(target.flip(3), target)
+    assert log["loss_contours"] > 0
+
+
 def test_one_of_each():
     model = build(generator={**SPYNCO_G, "return_pyramid": True}, discriminator=PATCH_D)
     model.init_weights()
@@ -134,13 +208,7 @@ def test_pyramid_losses_in_mmagics_restoration_model(loss):
     )
     model.generator.init_weights()
     optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
-    pictures = images(2, dtype=torch.float32) * 127.5 + 127.5
-
-    def step(i):
-        data = dict(inputs=list(pictures), data_samples=[DataSample(gt_img=p) for p in pictures])
-        return model.train_step(data, optimizer)
-
-    assert_trains(model, step, still=resting(model))
+    assert_trains(model, super_resolution_step(model, optimizer), still=resting(model))
 
 
 def test_contours_loss_alone_in_mmagics_restoration_model():
@@ -156,10 +224,4 @@ def test_contours_loss_alone_in_mmagics_restoration_model():
     # Contours do not see a level.
     model.generator.conv3.bias.requires_grad_(False)
     optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
-    pictures = images(2, dtype=torch.float32) * 127.5 + 127.5
-
-    def step(i):
-        data = dict(inputs=list(pictures), data_samples=[DataSample(gt_img=p) for p in pictures])
-        return model.train_step(data, optimizer)
-
-    assert_trains(model, step, still={"generator.conv3.bias"})
+    assert_trains(model, super_resolution_step(model, optimizer), still={"generator.conv3.bias"})
