@@ -7,17 +7,19 @@ import base64
 import html
 import io
 import os
+import re
 import tempfile
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from spynco_mm.datasets.decoding import picture_size
 from spynco_mm.datasets.images import DataError
 from spynco_mm.visualization.pyramid_grid import SUBSCRIPTS
 
 from .colorizer import Colorizer
+from .hints import Hints
 from .jobs import side_by_side
 from .pictures import (
     OUTPUT_SUFFIXES,
@@ -121,6 +123,28 @@ def comparison_html(pictures: "dict[str, np.ndarray]", chosen: str, notes: "dict
     )
 
 
+def picked_color(text: str) -> "tuple[int, ...]":
+    """RGB of what gradio's picker gives, ``#rrggbb`` or ``rgba(r, g, b, a)``."""
+    if text.startswith("#"):
+        return tuple(bytes.fromhex(text[1:7]))
+    return tuple(round(float(number)) for number in re.findall(r"[\d.]+", text)[:3])
+
+
+def hint_picture(gray: np.ndarray, points: "list[tuple]") -> Image.Image:
+    """The grey picture, reduced, with a dot for each hint."""
+    image = Image.fromarray(gray).convert("RGB")
+    scale = max(1, max(image.size) / PREVIEW)
+    image = image.resize([max(1, round(side / scale)) for side in image.size])
+    draw = ImageDraw.Draw(image)
+    radius = max(2, max(image.size) // 100)
+    for x, y, color in points:
+        at = (x / scale, y / scale)
+        draw.ellipse(
+            [v - radius for v in at] + [v + radius for v in at], fill=color, outline="white"
+        )
+    return image
+
+
 def build_demo(colorizer: Colorizer, folder: Path, max_pixels: int) -> gr.Blocks:
     """The page.
 
@@ -130,9 +154,9 @@ def build_demo(colorizer: Colorizer, folder: Path, max_pixels: int) -> gr.Blocks
         max_pixels: Larger pictures are refused before they are decoded.
     """
 
-    def colorize(path: str, saturation: float) -> "tuple[str, list]":
+    def colorize(path: str, saturation: float, hints: "tuple[str, list]") -> tuple:
         if path is None:
-            return "", []
+            return "", [], None
         if colorizer.projection is not None:
             colorizer.projection.saturation = saturation  # one at a time
         height, width = picture_size(path) or (0, 0)
@@ -143,7 +167,7 @@ def build_demo(colorizer: Colorizer, folder: Path, max_pixels: int) -> gr.Blocks
             )
         name = Path(path).name
         try:
-            return colorize_file(Path(path))
+            return colorize_file(Path(path), hints[1] if hints[0] == path else [])
         except DataError as error:
             raise gr.Error(str(error).replace(path, name)) from error
         except Exception as error:  # or the page would show the word Error, and nothing else
@@ -151,9 +175,18 @@ def build_demo(colorizer: Colorizer, folder: Path, max_pixels: int) -> gr.Blocks
                 f"{name} cannot be colorized here ({type(error).__name__}: {error})."
             ) from error
 
-    def colorize_file(path: Path) -> "tuple[str, list]":
+    def place(
+        path: str, hints: "tuple[str, list]", color: str, event: gr.SelectData
+    ) -> "tuple[str, list]":
+        shown, size = event.index, picture_size(path)
+        scale = max(1, max(size) / PREVIEW)
+        x, y = (min(int(at * scale), side - 1) for at, side in zip(shown, size[::-1]))
+        others = [hint for hint in hints[1] if hint[:2] != (x, y)] if hints[0] == path else []
+        return path, [*others, (x, y, picked_color(color))]
+
+    def colorize_file(path: Path, points: list) -> tuple:
         picture = read_picture(path)
-        outputs = colorizer.colorize_pictures([picture])[0]
+        outputs = colorizer.colorize_pictures([picture], [Hints.points(points)])[0]
         exact, notes = to_gray(picture.pixels, colorizer.translation), {}
         pictures = {"grey": np.round(exact).astype(np.uint8)}
         # From the coarsest output to the final one.
@@ -176,7 +209,7 @@ def build_demo(colorizer: Colorizer, folder: Path, max_pixels: int) -> gr.Blocks
         view = comparison_html(pictures, _title(colorizer.outputs[0]), notes)
         if output.note:
             view += f"<p>The results are {html.escape(output.note)}.</p>"
-        return view, results
+        return view, results, hint_picture(pictures["grey"], points)
 
     fonts = [[gr.themes.Font(name)] for name in ("sans-serif", "monospace")]
     theme = gr.themes.Default(font=fonts[0], font_mono=fonts[1])
@@ -185,7 +218,8 @@ def build_demo(colorizer: Colorizer, folder: Path, max_pixels: int) -> gr.Blocks
     ) as page:
         gr.Markdown(
             "# SpyncoGan\nDrop a picture. A coloured one is turned grey first, and shown as "
-            "*real*. Drag over the large picture to compare; click a small one to compare it."
+            "*real*. Drag over the large picture to compare; click a small one to compare it. "
+            "Where a colour is known, choose it and click there."
         )
         with gr.Row():
             with gr.Column(scale=1):
@@ -200,11 +234,20 @@ def build_demo(colorizer: Colorizer, folder: Path, max_pixels: int) -> gr.Blocks
                     elem_id="saturation",
                     visible=colorizer.projection is not None,
                 )
+                with gr.Group(visible=colorizer.projection is not None):
+                    color = gr.ColorPicker("#c02020", label="Colour of a hint", elem_id="color")
+                    canvas = gr.Image(
+                        label="Click where it is known", interactive=False, elem_id="hints"
+                    )
+                    forget = gr.Button("Forget hints", elem_id="forget")
+                hints = gr.State(("", []))
                 download = gr.File(label="Results", interactive=False, elem_id="download")
             with gr.Column(scale=3):
                 view = gr.HTML(elem_id="view")
-        for event in (upload.change, saturation.release):
-            event(colorize, [upload, saturation], [view, download], api_name=False)
+        placed = canvas.select(place, [upload, hints, color], hints, api_name=False)
+        forgotten = forget.click(lambda: ("", []), None, hints, api_name=False)
+        for event in (upload.change, saturation.release, placed.success, forgotten.success):
+            event(colorize, [upload, saturation, hints], [view, download, canvas], api_name=False)
     return page.queue(max_size=16, default_concurrency_limit=1)
 
 

@@ -2,6 +2,7 @@
 
 import re
 import socket
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,7 +27,12 @@ def drop(colorizer, tmp_path):
     page = demo.build_demo(colorizer, tmp_path / "results", 100_000)
     entries = [entry for entry in page.fns.values() if entry.name == "colorize"]
     assert len({entry.concurrency_id for entry in entries}) == 1  # one at a time
-    return lambda path, saturation=1: entries[0].fn(str(path), saturation)
+
+    def call(path, saturation=1, hints=()):
+        return entries[0].fn(str(path), saturation, (str(path), list(hints)))
+
+    (call.place,) = [entry.fn for entry in page.fns.values() if entry.name == "place"]
+    return call
 
 
 def test_results_carry_the_names_of_picture_and_output(drop, tmp_path):
@@ -40,7 +46,7 @@ def test_results_carry_the_names_of_picture_and_output(drop, tmp_path):
         "old.v1.tga": ["old.v1.G1.png", "old.v1.G2.png", "old.v1.G3.png"],
     }.items():
         picture.save(tmp_path / name)
-        view, files = drop(tmp_path / name)
+        view, files, _ = drop(tmp_path / name)
         assert [file.rsplit("/", 1)[1] for file in files] == results
         assert "The results are" not in view
     translucent = np.dstack([data.camera()[:40, :60]] * 4)
@@ -86,10 +92,27 @@ def test_saturation_and_the_grey(drop, tmp_path):
     Image.fromarray(gray).save(tmp_path / "man.png")
     strength = {}
     for saturation in (0, 2, 1):
-        page, files = drop(tmp_path / "man.png", saturation)
+        page, files, _ = drop(tmp_path / "man.png", saturation)
         result = np.asarray(Image.open(files[0]))
         error = abs(result @ np.array([0.299, 0.587, 0.114]) - gray).max()
         assert re.findall(r"G₁, \|H_t\(O\) − I\| ≤ (\d\.\d\d)<", page) == [f"{error:.2f}"]
         assert error < 0.3
         strength[saturation] = (result.max(2).astype(int) - result.min(2)).mean()
     assert strength[0] == 0 < 1.5 * strength[1] < strength[2]
+
+
+def test_clicks_place_hints(drop, tmp_path):
+    path = tmp_path / "large.png"
+    Image.fromarray(np.repeat(data.camera()[:60], 2, 1)).resize((1000, 60)).save(path)
+    click = SimpleNamespace(index=[400, 24])  # on a picture reduced to 800×48
+    hints = drop.place(str(path), ("another.png", [(1, 1, (0, 0, 0))]), "#2060c0", click)
+    assert hints == (str(path), [(500, 30, (32, 96, 192))])
+    hints = drop.place(str(path), hints, "rgba(192.4, 32, 32, 1)", click)
+    assert hints[1] == [(500, 30, (192, 32, 32))]
+    _, files, shown = drop(path, hints=hints[1])
+    assert shown.size == (800, 48) and shown.getpixel((400, 24)) == (192, 32, 32)
+    pixels = np.asarray(Image.open(files[0])).astype(float)
+    red, green, blue = pixels[30, 500]
+    assert red > green + 20 and abs(green - blue) < 3
+    gray = np.asarray(Image.open(path))
+    np.testing.assert_array_equal(np.round(pixels @ [0.299, 0.587, 0.114]), gray)

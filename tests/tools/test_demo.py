@@ -155,6 +155,16 @@ def test_a_dropped_picture_comes_out_in_colour(browser, page, temporary, tmp_pat
     assert abs(result @ weights - photo @ weights).max() <= 0.51
     assert (result.max(2) - result.min(2)).mean() > 3
 
+    # A click says which colour is where; by default a red, here in the middle.
+    source = figures[3].get_attribute("src")
+    browser.find_element("css selector", "#hints img").click()
+    found = ".spynco figure:nth-child(4) img"
+    wait(lambda: browser.find_element("css selector", found).get_attribute("src") != source)
+    links = browser.find_elements("css selector", "#download a[download]")
+    with urllib.request.urlopen(links[0].get_attribute("href")) as answer:
+        red, green, blue = np.asarray(Image.open(answer))[100, 150].astype(float)
+    assert red > green + 20 and abs(green - blue) < 3
+
     # Nothing was fetched from elsewhere: what gradio's page asks for is blocked.
     asked, blocked = {}, set()
     for entry in browser.get_log("performance"):
