@@ -412,9 +412,13 @@ class SpyncoGAN(BaseTranslationModel):
         # Images without an order, such as those of eight channels, keep the one they have.
         order = self.data_preprocessor.output_channel_order or "BGR"
         name = f"fake_{self._default_domain}"
-        for sample, outputs in zip(samples, pyramids):
+        for sample in samples:
             sample.set_metainfo({f"{self.color_key}_output_channel_order": order})
-            outputs = self.data_preprocessor.destruct(outputs, sample, self.color_key)
+        # mmagic's ``destruct``, but for all images at once; each has a padding of its own.
+        preprocessor = self.data_preprocessor
+        pyramids = preprocessor._destruct_norm_and_conversion(pyramids, samples, self.color_key)
+        for sample, outputs in zip(samples, pyramids.clamp_(0, 255)):
+            outputs = preprocessor._destruct_padding(outputs, sample)
             sample.set_tensor_data({name: outputs[0], f"{name}_pyramid": outputs})
         return samples
 

@@ -12,6 +12,7 @@ from mmagic.registry import MODELS
 from mmagic.structures import DataSample
 from mmengine.dataset import DefaultSampler, pseudo_collate
 from mmengine.structures import LabelData
+from PIL import Image
 from simulated_gpu import Launches, simulated_gpu
 from torch.utils.data import DataLoader
 
@@ -19,6 +20,7 @@ from spynco_mm.datasets import (
     CIFAR10Colorization,
     EmbeddedPhotographs,
     EpochSampler,
+    FolderColorization,
     colorization_collate,
 )
 from spynco_mm.models.data_preprocessor import BatchSamples
@@ -53,9 +55,27 @@ def photographs(**kwargs):
     )
 
 
-@pytest.fixture(params=["cifar10", "photographs"])
-def make(request, cifar10):
-    return cifar10 if request.param == "cifar10" else photographs
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Pictures to be made grey, others to learn colours from, and real colours of the first."""
+    root = tmp_path_factory.mktemp("folder")
+    random = np.random.default_rng(0)
+    for name in ("gray", "color", "real"):
+        (root / name).mkdir()
+        for i in range(20):
+            pixels = random.integers(0, 256, (18, 20 + i, 3), np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{i}.png")
+
+    def make(**kwargs):
+        folders = dict(color_dir="color", gray_dir="gray", reference_dir="real")
+        return FolderColorization(data_root=root, size=16, **folders, **kwargs)
+
+    return make
+
+
+@pytest.fixture(params=["cifar10", "folder", "photographs"])
+def make(request):
+    return photographs if request.param == "photographs" else request.getfixturevalue(request.param)
 
 
 def stacked_by_mmengine(items):
