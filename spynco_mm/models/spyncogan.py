@@ -49,7 +49,7 @@ class SpyncoGAN(BaseTranslationModel):
     Args:
         generator: Config of the generator, from replicated grey to colour.
         discriminator: Config of the discriminator; None for a model that only colorizes.
-        data_preprocessor: Config of mmagic's ``DataPreprocessor``, to [-1, 1] and, since H_t weighs
+        data_preprocessor: Config of a ``BatchDataPreprocessor``, to [-1, 1] and, since H_t weighs
             red, green and blue, with ``output_channel_order="RGB"``; None for just that.
         handcrafted_translation: Config of H_t. An ``ExactConsistency`` of the generator must have
             the same; a ``ContoursLoss`` that names none gets it.
@@ -95,7 +95,7 @@ class SpyncoGAN(BaseTranslationModel):
             reachable_domains=list(reachable_domains),
             related_domains=list(related_domains),
             data_preprocessor=data_preprocessor
-            or dict(type="DataPreprocessor", output_channel_order="RGB"),
+            or dict(type="BatchDataPreprocessor", output_channel_order="RGB"),
         )
         if list(reachable_domains) != [default_domain] or len(related_domains) != 2:
             raise ValueError(
