@@ -93,6 +93,7 @@ def _assemble(dataset: BaseDataset, indices: Sequence[int | tuple[int, int]]) ->
     """A batch as a whole. Only the draws are made item by item, in the order of the pipeline."""
     *transforms, pack = dataset.pipeline.transforms
     flips = [t for t in transforms if not isinstance(t, HandcraftedTranslationTransform)]
+    ratios = [flip.flip_ratio for flip in flips]
     infos, grays, colors, flipped = [], [], [], []
     dataset.keep_entries()
     for index in indices:
@@ -106,12 +107,14 @@ def _assemble(dataset: BaseDataset, indices: Sequence[int | tuple[int, int]]) ->
         infos.append(info)
         grays.append(gray)
         colors.append(color)
-        flipped.append([random.random() < flip.flip_ratio for flip in flips])
+        for ratio in ratios:
+            flipped.append(random.random() < ratio)
 
     table = dataset.placed_table
     images = dict(zip(KEYS, dataset.gather(table, grays + colors).chunk(2)))
     orders = dict.fromkeys(ORDERS, "rgb")
-    draws = iter(torch.tensor(flipped, dtype=torch.int64).T.to(table.device, non_blocking=True))
+    flipped = torch.tensor(flipped, dtype=torch.int64).to(table.device, non_blocking=True)
+    draws = iter(flipped.view(len(infos), len(flips)).T)
     for transform in transforms:
         drawn = next(draws) if transform in flips else None
         for key in transform.keys:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from mmagic.registry import DATASETS
 from mmengine.dist import get_rank
 from mmengine.logging import print_log
@@ -167,6 +168,8 @@ class FolderColorization(ColorizationDataset):
         self.cache_mb = cache_mb
         self.color_paths: list[str] = []
         self.cache: dict[str, np.ndarray] | None = None
+        self.rows: dict[str, int] = {}  # of the pictures in the table, if they have one size
+        self.pictures: torch.Tensor | None = None
         super().__init__(data_root=data_root, pipeline=pipeline, test_mode=test_mode, **kwargs)
 
     def load_data_list(self) -> list[dict]:
@@ -294,8 +297,18 @@ class FolderColorization(ColorizationDataset):
                 + (f" And {len(problems) - 10} more." if len(problems) > 10 else "")
             )
         self.cache = cache if room >= 0 else None
+        if self.cache and self.size is not None:
+            self._tabulate(self.cache)
         if not self.test_mode:
             self._check_colors(self.color_paths or paths, grey)
+
+    def _tabulate(self, cache: dict[str, np.ndarray]) -> None:
+        """Move pictures of one size into a table, of which the cache has views then."""
+        self.rows = {path: row for row, path in enumerate(cache)}
+        self.pictures = torch.empty(len(cache), 3, self.size, self.size, dtype=torch.uint8)
+        for (path, image), row in zip(cache.items(), self.pictures.numpy()):
+            row[:] = image.transpose(2, 0, 1)
+            cache[path] = row.transpose(1, 2, 0)
 
     def _check_colors(self, paths: list[str], grey: "set[str]") -> None:
         """Refuse to learn colours from pictures without any."""
@@ -320,6 +333,15 @@ class FolderColorization(ColorizationDataset):
     def read_picture(self, place: str) -> np.ndarray:
         """The picture of a path, from memory or from its file."""
         return self._read(place)
+
+    def table(self) -> torch.Tensor | None:
+        """All pictures, if they are in memory and were brought to one size."""
+        return self.pictures
+
+    def gather(self, table: torch.Tensor, places: Sequence[str]) -> torch.Tensor:
+        """The pictures of some paths."""
+        rows = torch.tensor([self.rows[path] for path in places])
+        return table.index_select(0, rows.to(table.device, non_blocking=True))
 
     def reference_place(self, info: dict, place: str) -> str:
         """The real colours: the picture itself, or that of ``reference_dir``."""

@@ -50,7 +50,8 @@ class HandcraftedTranslationTransform(BaseTransform):
         """N×``replicate``×H×W float32 of N×C×H×W RGB images, on their device."""
         if self.translation.weight.device != images.device:
             self.translation.to(images.device)
-        return self.translation(images.float()).repeat(1, self.replicate, 1, 1)
+        gray = self.translation(images.float())
+        return gray if self.replicate == 1 else gray.expand(-1, self.replicate, -1, -1).contiguous()
 
     def transform(self, results: dict) -> dict:
         """Translate ``results[key]`` for every key."""

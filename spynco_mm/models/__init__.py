@@ -1,4 +1,5 @@
 from .colcycle import ColCycleGenerator
+from .data_preprocessor import BatchDataPreprocessor
 from .discriminator import SpyncoDiscriminator
 from .films import spectral_weights
 from .generator import SpyncoGenerator
@@ -8,6 +9,7 @@ from .spyncogan import SpyncoGAN
 from .translations import ExactConsistency, HandcraftedTranslation
 
 __all__ = [
+    "BatchDataPreprocessor",
     "ColCycleGenerator",
     "ContoursLoss",
     "ExactConsistency",

@@ -49,7 +49,7 @@ class SpyncoGAN(BaseTranslationModel):
     Args:
         generator: Config of the generator, from replicated grey to colour.
         discriminator: Config of the discriminator; None for a model that only colorizes.
-        data_preprocessor: Config of mmagic's ``DataPreprocessor``, to [-1, 1] and, since H_t weighs
+        data_preprocessor: Config of a ``BatchDataPreprocessor``, to [-1, 1] and, since H_t weighs
             red, green and blue, with ``output_channel_order="RGB"``; None for just that.
         handcrafted_translation: Config of H_t. An ``ExactConsistency`` of the generator must have
             the same; a ``ContoursLoss`` that names none gets it.
@@ -95,7 +95,7 @@ class SpyncoGAN(BaseTranslationModel):
             reachable_domains=list(reachable_domains),
             related_domains=list(related_domains),
             data_preprocessor=data_preprocessor
-            or dict(type="DataPreprocessor", output_channel_order="RGB"),
+            or dict(type="BatchDataPreprocessor", output_channel_order="RGB"),
         )
         if list(reachable_domains) != [default_domain] or len(related_domains) != 2:
             raise ValueError(
@@ -412,9 +412,13 @@ class SpyncoGAN(BaseTranslationModel):
         # Images without an order, such as those of eight channels, keep the one they have.
         order = self.data_preprocessor.output_channel_order or "BGR"
         name = f"fake_{self._default_domain}"
-        for sample, outputs in zip(samples, pyramids):
+        for sample in samples:
             sample.set_metainfo({f"{self.color_key}_output_channel_order": order})
-            outputs = self.data_preprocessor.destruct(outputs, sample, self.color_key)
+        # mmagic's ``destruct``, but for all images at once; each has a padding of its own.
+        preprocessor = self.data_preprocessor
+        pyramids = preprocessor._destruct_norm_and_conversion(pyramids, samples, self.color_key)
+        for sample, outputs in zip(samples, pyramids.clamp_(0, 255)):
+            outputs = preprocessor._destruct_padding(outputs, sample)
             sample.set_tensor_data({name: outputs[0], f"{name}_pyramid": outputs})
         return samples
 

@@ -1,7 +1,5 @@
 """Whole batches against those of single items, with mmagic's own transforms and preprocessor."""
 
-import multiprocessing.reduction
-import pickle
 from collections import Counter
 
 import numpy as np
@@ -10,8 +8,9 @@ import torch
 from cifar10_files import write_cifar10
 from mmagic.registry import MODELS
 from mmagic.structures import DataSample
-from mmengine.dataset import DefaultSampler, pseudo_collate
-from mmengine.structures import LabelData
+from mmengine.dataset import DefaultSampler
+from PIL import Image
+from same_batches import assert_same, stacked_by_mmengine
 from simulated_gpu import Launches, simulated_gpu
 from torch.utils.data import DataLoader
 
@@ -19,6 +18,7 @@ from spynco_mm.datasets import (
     CIFAR10Colorization,
     EmbeddedPhotographs,
     EpochSampler,
+    FolderColorization,
     colorization_collate,
 )
 from spynco_mm.models.data_preprocessor import BatchSamples
@@ -53,35 +53,27 @@ def photographs(**kwargs):
     )
 
 
-@pytest.fixture(params=["cifar10", "photographs"])
-def make(request, cifar10):
-    return cifar10 if request.param == "cifar10" else photographs
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Pictures to be made grey, others to learn colours from, and real colours of the first."""
+    root = tmp_path_factory.mktemp("folder")
+    random = np.random.default_rng(0)
+    for name in ("gray", "color", "real"):
+        (root / name).mkdir()
+        for i in range(20):
+            pixels = random.integers(0, 256, (18, 20 + i, 3), np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{i}.png")
+
+    def make(**kwargs):
+        folders = dict(color_dir="color", gray_dir="gray", reference_dir="real")
+        return FolderColorization(data_root=root, size=16, **folders, **kwargs)
+
+    return make
 
 
-def stacked_by_mmengine(items):
-    """mmengine's batch, with the inputs stacked as mmagic's preprocessor would."""
-    batch = pseudo_collate(items)
-    inputs = {key: torch.stack(images) for key, images in batch["inputs"].items()}
-    return dict(batch, inputs=inputs)
-
-
-def assert_same(one, other):
-    """The same types, shapes and numbers, bit for bit."""
-    if isinstance(one, torch.Tensor):
-        assert one.dtype == other.dtype and torch.equal(one, other)
-    elif isinstance(one, (DataSample, LabelData)):
-        assert_same(dict(one.items()), dict(other.items()))
-        assert_same(one.metainfo, other.metainfo)
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for key in one:
-            assert_same(one[key], other[key])
-    elif isinstance(one, list):
-        assert len(one) == len(other) > 0
-        for pair in zip(one, other):
-            assert_same(*pair)
-    else:
-        assert type(one) is type(other) and one == other
+@pytest.fixture(params=["cifar10", "folder", "photographs"])
+def make(request):
+    return photographs if request.param == "photographs" else request.getfixturevalue(request.param)
 
 
 def epochs(dataset, sampler, collate, first=0):
@@ -142,36 +134,6 @@ def test_a_subset_is_of_its_own_pictures(cifar10):
     expected = stacked_by_mmengine([dataset[index] for index in indices])
     assert_same(expected, colorization_collate(dataset.__getitems__(indices)))
     assert [s.img_path[-6:] for s in expected["data_samples"]] == ["11.png", "03.png"]
-
-
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("received", [True, False], ids=["received", "at home"])
-@pytest.mark.parametrize(
-    "settings",
-    [
-        dict(output_channel_order="RGB", data_keys=KEYS),
-        dict(output_channel_order="BGR", data_keys=KEYS, pad_size_divisor=5),
-        dict(mean=None, std=None, data_keys=None),
-    ],
-)
-def test_preprocessed_as_mmagic_does(cifar10, training, received, settings):
-    dataset = cifar10(pipeline=TRAIN)
-    indices = [(index, 40 + index) for index in range(5)]
-    items = [dataset[index] for index in indices]
-    mmagics, ours = (
-        MODELS.build(dict(type=name, **settings))
-        for name in ("DataPreprocessor", "BatchDataPreprocessor")
-    )
-    expected = mmagics(stacked_by_mmengine(items), training)
-    for batch in (items, dataset.__getitems__(indices)):
-        batches = [colorization_collate(batch) for _ in range(2)]
-        if received:  # from a worker
-            dumps = multiprocessing.reduction.ForkingPickler.dumps
-            batches = [pickle.loads(dumps(batch)) for batch in batches]
-        assert_same(expected, mmagics(batches[0], training))
-        assert_same(expected, ours(batches[1], training))
-    # Without a collate function that knows of batches, it is mmagic's way.
-    assert_same(expected, ours(stacked_by_mmengine(items), training))
 
 
 def test_nothing_but_draws_is_done_picture_by_picture(make, monkeypatch):

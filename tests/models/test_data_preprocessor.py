@@ -1,0 +1,47 @@
+import multiprocessing.reduction
+import pickle
+
+import pytest
+from mmagic.registry import MODELS
+from same_batches import assert_same, stacked_by_mmengine
+
+from spynco_mm.datasets import EmbeddedPhotographs, colorization_collate
+
+KEYS = ["img_gray", "img_color"]
+PACK = dict(type="PackInputs", keys=KEYS, data_keys=KEYS)
+PACK["meta_keys"] = ["sample_idx", *(f"{key}_channel_order" for key in KEYS)]
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    pipeline = [dict(type="HandcraftedTranslation"), PACK]
+    return EmbeddedPhotographs(photos=["coffee"], crop_size=16, pipeline=pipeline)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("received", [True, False], ids=["received", "at home"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        dict(output_channel_order="RGB", data_keys=KEYS),
+        dict(output_channel_order="BGR", data_keys=KEYS, pad_size_divisor=5),
+        dict(mean=None, std=None, data_keys=None),
+    ],
+)
+def test_preprocessed_as_mmagic_does(photographs, training, received, settings):
+    indices = [(index, 40 + index) for index in range(5)]
+    items = [photographs[index] for index in indices]
+    mmagics, ours = (
+        MODELS.build(dict(type=name, **settings))
+        for name in ("DataPreprocessor", "BatchDataPreprocessor")
+    )
+    expected = mmagics(stacked_by_mmengine(items), training)
+    for batch in (items, photographs.__getitems__(indices)):
+        batches = [colorization_collate(batch) for _ in range(2)]
+        if received:  # from a worker
+            dumps = multiprocessing.reduction.ForkingPickler.dumps
+            batches = [pickle.loads(dumps(batch)) for batch in batches]
+        assert_same(expected, mmagics(batches[0], training))
+        assert_same(expected, ours(batches[1], training))
+    # Without a collate function that knows of batches, it is mmagic's way.
+    assert_same(expected, ours(stacked_by_mmengine(items), training))
