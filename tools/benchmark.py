@@ -62,7 +62,19 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--precision", choices=["float32", "bfloat16", "float16"], default="float32"
     )
-    launch.add_compile_argument(parser)
+    launch.add_compile_argument(parser, modes=launch.COMPILE_MODES)
+    parser.add_argument(
+        "--cuda-graph",
+        choices=["on", "off"],
+        default="on",
+        help="on a GPU, capture the training step of the models that allow it",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=0,
+        help="processes of each data loader; the pictures are in memory, so there are none",
+    )
     parser.add_argument(
         "--threads", type=positive, default=torch.get_num_threads(), help="of the CPU"
     )
@@ -104,8 +116,8 @@ def main() -> None:
                     args.precision,
                     args.threads,
                     args.compile,
-                    # On two cores workers would compete with the training; a GPU leaves them room.
-                    workers=4 if args.device == "cuda" else 0,
+                    args.workers,
+                    args.cuda_graph,
                 )
                 models = benchmark.measure(
                     args.models,

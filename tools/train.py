@@ -63,8 +63,7 @@ def main() -> None:
         lock = launch.lock_work_dir(cfg)  # noqa: F841  (held until this process ends)
         if args.amp:
             launch.enable_amp(cfg, args.amp)
-        if args.compile:
-            launch.enable_compile(cfg, args.compile)
+        launch.enable_compile(cfg, args.compile)
         if args.cuda_graph:
             launch.set_cuda_graph(cfg, args.cuda_graph)
         if args.resume:

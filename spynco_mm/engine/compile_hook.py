@@ -1,10 +1,14 @@
 """Networks compiled one by one."""
 
+import os
+import shutil
+
 from mmagic.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
+from torch.utils._triton import has_triton
 
 
 def networks(model: nn.Module) -> "dict[str, nn.Module]":
@@ -33,15 +37,31 @@ class CompileHook(Hook):
     it does better, fusing and recomputing.
 
     Args:
+        min_iters: Only if the run has so many iterations to go, so that the time of compiling comes
+            back, and if there is a compiler. 0, the default: always.
         **options: Of ``torch.compile``. ``mode="reduce-overhead"`` records CUDA graphs.
     """
 
-    def __init__(self, **options):
-        self.options = options
+    def __init__(self, min_iters: int = 0, **options):
+        self.min_iters, self.options = min_iters, options
 
-    def before_run(self, runner: Runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Compile; the work is done in the first iterations, once for each shape."""
         compiled = networks(runner.model)
+        names = ", ".join(compiled)
+        if self.min_iters and (reason := self._reason_against(runner.max_iters - runner.iter)):
+            runner.logger.info(f"Not compiling {names}: {reason}; --compile does it anyway.")
+            return
         for network in compiled.values():
             network.compile(**self.options)
-        runner.logger.info(f"Compiling {', '.join(compiled)} in the first iterations.")
+        runner.logger.info(f"Compiling {names} in the first iterations; --compile off does not.")
+
+    def _reason_against(self, iters: int) -> "str | None":
+        """Why compiling would not pay in a run with so many iterations to go, or not work."""
+        if iters < self.min_iters:
+            return f"{iters} iterations to go are too few for it to pay, {self.min_iters} do"
+        if not has_triton():
+            return "there is no Triton for this device"
+        if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+            return "Triton needs a C compiler, and there is none"
+        return None

@@ -6,6 +6,7 @@ import inspect
 import os
 import os.path as osp
 import warnings
+from collections.abc import Sequence
 from typing import IO, Any
 
 import torch
@@ -44,6 +45,11 @@ RANKS = {"pytorch": "RANK", "slurm": "SLURM_PROCID", "mpi": "OMPI_COMM_WORLD_RAN
 
 #: Modes of ``torch.compile`` to choose from; all but the first record CUDA graphs.
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune")
+
+#: Iterations from which on compiling pays. On an H200 it took 40 s and made 7.2 ms of a step of
+#: 15.6 ms (32×32, batch 32, captured), and so was worth it from 5000 on; that step has since got
+#: less to gain from it.
+COMPILE_FROM = 10000
 
 
 def load_config(
@@ -214,14 +220,19 @@ def enable_amp(cfg: Config, dtype: str) -> None:
         raise ValueError("--amp found no optimizer wrapper in this config.")
 
 
-def add_compile_argument(parser: argparse.ArgumentParser) -> None:
-    """The option ``--compile [MODE]``, for :func:`enable_compile`."""
+def add_compile_argument(
+    parser: argparse.ArgumentParser, modes: Sequence[str] = ("auto", "off", *COMPILE_MODES)
+) -> None:
+    """The option ``--compile [MODE]``, for :func:`enable_compile`; by default the mode ``auto``."""
+    auto = "auto" in modes
     parser.add_argument(
         "--compile",
         nargs="?",
         const=COMPILE_MODES[0],
-        choices=COMPILE_MODES,
-        help="torch.compile each network; reduce-overhead and max-autotune record CUDA graphs",
+        default="auto" if auto else None,
+        choices=modes,
+        help="torch.compile each network; reduce-overhead and max-autotune record CUDA graphs"
+        + ("; auto, the default: where it pays, on a GPU in a long run" if auto else ""),
     )
 
 
@@ -230,11 +241,20 @@ def enable_compile(cfg: Config, mode: str) -> None:
 
     Args:
         cfg: Config of the run.
-        mode: One of :data:`COMPILE_MODES`.
+        mode: One of :data:`COMPILE_MODES`; or ``off``, or ``auto``, which on a GPU leaves it to
+            the length of the run, unless the config says something about compiling.
 
     Raises:
         ValueError: CUDA graphs are asked for without a GPU, or the config compiles by itself.
     """
+    hooks = cfg.setdefault("custom_hooks", [])
+    if mode == "auto":
+        decided = cfg.get("compile") or any(hook.get("type") == "CompileHook" for hook in hooks)
+        if torch.cuda.is_available() and not decided:
+            hooks.append(dict(type="CompileHook", min_iters=COMPILE_FROM))
+        return
+    if mode == "off":
+        return
     if mode != COMPILE_MODES[0] and not torch.cuda.is_available():
         raise ValueError(f"--compile {mode} needs a GPU, and torch sees none; use --compile.")
     if cfg.get("compile"):
@@ -242,7 +262,7 @@ def enable_compile(cfg: Config, mode: str) -> None:
             "--compile compiles each network, and the config's 'compile' the whole training step; "
             "leave one of them out."
         )
-    cfg.setdefault("custom_hooks", []).append(dict(type="CompileHook", mode=mode))
+    hooks.append(dict(type="CompileHook", mode=mode))
 
 
 def add_cuda_graph_argument(parser: argparse.ArgumentParser) -> None:

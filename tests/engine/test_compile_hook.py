@@ -2,10 +2,11 @@
 they are the same with all backends, and generating their code would take a minute."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
-from mmagic.registry import MODELS
+from mmagic.registry import HOOKS, MODELS
 from mmengine.config import Config
 from mmengine.runner import Runner
 
@@ -69,6 +70,39 @@ def test_training_compiled_is_training(name, tmp_path):
     assert compiled.keys() == plain.keys()  # so that either can go on from the other's checkpoint
     for key, weight in plain.items():
         torch.testing.assert_close(compiled[key], weight, rtol=1e-3, atol=1e-4)
+
+
+def test_only_where_it_pays(monkeypatch, tmp_path):
+    cfg = config("spynco", tmp_path, compile=True)
+    launch.enable_compile(cfg, "auto")  # The config has decided.
+    cfg = config("spynco", tmp_path)
+    for mode in ("off", "auto"):
+        launch.enable_compile(cfg, mode)  # There is no GPU.
+    assert "CompileHook" not in [hook["type"] for hook in cfg.custom_hooks]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    launch.enable_compile(cfg, "auto")
+    (settings,) = [hook for hook in cfg.custom_hooks if hook["type"] == "CompileHook"]
+    hook, said = HOOKS.build(settings), []
+    network = torch.nn.Linear(1, 1)
+    runner = SimpleNamespace(
+        model=torch.nn.ModuleDict(dict(g=network)),
+        logger=SimpleNamespace(info=said.append),
+        max_iters=launch.COMPILE_FROM + 50,
+    )
+    monkeypatch.setattr("spynco_mm.engine.compile_hook.has_triton", lambda: runner.triton)
+    monkeypatch.setattr("shutil.which", lambda name: runner.compiler)
+    monkeypatch.delenv("CC", raising=False)
+    for runner.iter, runner.triton, runner.compiler in [
+        (51, True, "gcc"),
+        (50, False, "gcc"),
+        (50, True, None),
+        (50, True, "gcc"),
+    ]:
+        assert network._compiled_call_impl is None
+        hook.before_train(runner)
+    assert network._compiled_call_impl is not None
+    reasons = ["9999 iterations to go are too few", "no Triton", "a C compiler", "in the first it"]
+    assert all(reason in line for reason, line in zip(reasons, said, strict=True))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without GPU")

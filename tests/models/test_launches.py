@@ -22,9 +22,8 @@ class NoStep(OptimWrapper):
 
 @pytest.fixture
 def launches_of_a_step(monkeypatch):
-    def count(n, size, **settings):
-        cfg = Config.fromfile(CONFIGS / "spynco_cifar10.py").model
-        model = MODELS.build({**cfg, **settings})
+    def count(n, size):
+        model = MODELS.build(Config.fromfile(CONFIGS / "spynco_cifar10.py").model)
         # mmagic's preprocessor decides by the values of small tensors.
         model.data_preprocessor.forward = lambda data, training: dict(inputs=data)
         with without_values(monkeypatch, model) as launches:
@@ -37,6 +36,6 @@ def launches_of_a_step(monkeypatch):
 
 
 def test_the_budget(launches_of_a_step):
-    """Of the paper's model with its image pools at 32×32, whatever the batch."""
+    """Of the paper's model at 32×32 with its image pools, whatever the batch."""
     few, many = (launches_of_a_step(n, 32) for n in (4, 32))
     assert few == many <= 610

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from spynco_mm.engine.launch import enable_amp, enable_compile
+from spynco_mm.engine.launch import enable_amp, enable_compile, set_cuda_graph
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -55,6 +55,7 @@ class Cell:
     threads: int = 2
     compile: str | None = None  # mode of torch.compile
     workers: int = 0  # processes of the data loader
+    cuda_graph: str = "on"  # or "off"
 
     def __str__(self) -> str:
         return f"{self.size}×{self.size}, batch {self.batch}"
@@ -93,4 +94,6 @@ def model_config(name: str, cell: Cell, work_dir: str) -> Config:
         enable_amp(cfg, cell.precision)
     if mode := cell.compile or ("default" if name.endswith(COMPILED) else None):
         enable_compile(cfg, mode)
+    if cell.device == "cuda":
+        set_cuda_graph(cfg, cell.cuda_graph)
     return cfg

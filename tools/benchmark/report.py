@@ -8,7 +8,8 @@ from .worker import PARTS
 _MEMORY = {
     "cpu": "Operations are what a step calls of torch. Memory is what training adds to the process",
     "cuda": "The GPU is busy for a part of an iteration, with so many launches a step. Memory is "
-    "what training adds to its tensors; a CUDA graph's pool holds those of a step for good",
+    "what training adds to its tensors; a CUDA graph's pool holds those of a step for good. The "
+    "parts of an iteration are of uncaptured ones, with a wait after each part",
 }
 
 

@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from torch import nn
 from torch.autograd import DeviceType
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
@@ -42,6 +43,15 @@ class _Operations(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         self.count += not (function.is_view or "empty" in str(function))
         return function(*args, **(kwargs or {}))
+
+
+def _without_graph(model: nn.Module) -> dict:
+    """Let a model compute its steps by itself.
+
+    Returns:
+        What :class:`~spynco_mm.engine.CUDAGraphHook` had put in its place, to be put back.
+    """
+    return {key: model.__dict__.pop(key) for key in ("update",) if key in model.__dict__}
 
 
 class TurnHook(Hook):
@@ -83,6 +93,7 @@ class TurnHook(Hook):
         total = now - self.start
         answer = dict(seconds=total / self.count)
         if self.parts is not None:
+            runner.model.__dict__.update(self.captured)
             parts = {key: value / self.count for key, value in self.parts.items()}
             step = ("generator", "discriminator", "backward", "optimizer")
             parts["losses"] -= sum(parts.get(part, 0.0) for part in step)
@@ -106,6 +117,8 @@ class TurnHook(Hook):
         self.count, instrumented = arguments
         self.left = self.count
         self.parts = defaultdict(float) if instrumented else None
+        if instrumented:
+            self.captured = _without_graph(runner.model)
         self.start = self.last = self._now()
 
     # ------------------------------------------------------------------ what can be asked for
@@ -117,8 +130,10 @@ class TurnHook(Hook):
         peak = torch.cuda.max_memory_allocated() if cuda else _memory("VmHWM")
         # Of the layers as they are when nothing is compiled.
         train_step = torch.compiler.disable(model.train_step)
+        captured = _without_graph(model)
         with FlopCounterMode(display=False) as counter, _Operations() as operations:
             train_step(self.batch, optim_wrapper=runner.optim_wrapper)
+        model.__dict__.update(captured)
         return dict(
             parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
             flops=counter.get_total_flops(),
