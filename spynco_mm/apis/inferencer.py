@@ -14,7 +14,7 @@ from .loading import safe_network
 NAME, COLLECTION = "spyncogan", "SpyncoGan"
 #: As mmagic calls what its CycleGAN does.
 TASK = "Image2Image"
-PREPROCESSOR = dict(type="DataPreprocessor", output_channel_order="RGB")
+PREPROCESSORS = ("DataPreprocessor", "BatchDataPreprocessor")
 
 
 def _settings() -> list:
@@ -40,14 +40,17 @@ def checkpoint_config(path: str) -> Config:
         parts = {
             name: safe_network(model[name], f"model.{name}") for name in names if name in model
         }
-        preprocessor = dict(model.get("data_preprocessor") or {})
-        if preprocessor.pop("type", PREPROCESSOR["type"]) != PREPROCESSOR["type"]:
-            raise ValueError("its data_preprocessor is not mmagic's DataPreprocessor")
-        preprocessor = {**PREPROCESSOR, **safe_network(preprocessor, "model.data_preprocessor")}
+        if preprocessor := dict(model.get("data_preprocessor") or {}):
+            if (kind := preprocessor.pop("type", None)) not in PREPROCESSORS:
+                raise ValueError(f"its data_preprocessor is a {kind!r}, no {PREPROCESSORS[0]}")
+            # Of the two, mmagic's, which does the same to single pictures.
+            parts["data_preprocessor"] = dict(
+                type=PREPROCESSORS[0], **safe_network(preprocessor, "model.data_preprocessor")
+            )
     except ValueError as error:
         raise CheckpointError(f"{path}: {str(error).rstrip('.')}.") from error
     pipeline = Config.fromfile(config_path("spynco_mm::_base_/datasets/colorization"))
-    model = dict(type="SpyncoGAN", data_preprocessor=preprocessor, **parts)
+    model = dict(type="SpyncoGAN", **parts)
     return Config(dict(model=model, test_pipeline=pipeline.test_pipeline))
 
 
