@@ -167,7 +167,7 @@ def hint_layer(hints: Hints, gray: np.ndarray, projection: Any) -> Layer:
     distance = geodesic_distance(small[0, 0].numpy(), seeds)
     # A weight without end at a hint and of 0 beyond its reach.
     weights = np.square(1 - distance) / (np.square(distance) + 1e-6)
-    near = np.clip(2 * (1 - distance.min(0)), 0, 1)
+    near = np.clip(2 * (1 - distance.min(0)) - 1e-6, 0, 1)  # rounding is no reach
     opacity = near * near * (3 - 2 * near)
     total = np.maximum(weights.sum(0), 1e-12)
     painted = np.einsum("lhw,lc->chw", weights, groups) / total * opacity

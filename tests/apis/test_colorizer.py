@@ -67,7 +67,7 @@ def test_a_gpu_gives_what_the_cpu_gives(tiny_checkpoint, photo, monkeypatch):
 # ---------------------------------------------------------------------------------------- grey
 
 
-@pytest.mark.parametrize("working_size", [None, 32, 1000])
+@pytest.mark.parametrize("working_size", [None, 32])
 @pytest.mark.parametrize("plain", [False, True])
 def test_h_t_of_the_result_is_the_grey(tiny_checkpoint, tmp_path, photo, working_size, plain):
     path = tiny_checkpoint
@@ -89,7 +89,7 @@ def test_h_t_of_the_result_is_the_grey(tiny_checkpoint, tmp_path, photo, working
 def test_saturation(tiny_checkpoint, photo):
     gray = torch.from_numpy(photo[..., 1].copy()) / 255
     once = Colorizer(tiny_checkpoint, device="cpu")(gray)
-    for saturation in (0, 0.5, 2):
+    for saturation in (0, 2):
         for size in (None, 1000):
             colorize = Colorizer(
                 tiny_checkpoint, device="cpu", saturation=saturation, working_size=size
