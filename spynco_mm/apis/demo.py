@@ -178,7 +178,7 @@ def build_demo(colorizer: Colorizer, folder: Path, max_pixels: int) -> gr.Blocks
     def place(
         path: str, hints: "tuple[str, list]", color: str, event: gr.SelectData
     ) -> "tuple[str, list]":
-        shown, size = event.index, picture_size(path)
+        shown, size = event.index, read_picture(Path(path)).pixels.shape[:2]
         scale = max(1, max(size) / PREVIEW)
         x, y = (min(int(at * scale), side - 1) for at, side in zip(shown, size[::-1]))
         others = [hint for hint in hints[1] if hint[:2] != (x, y)] if hints[0] == path else []

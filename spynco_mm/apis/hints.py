@@ -28,7 +28,7 @@ SIDE = 512
 COLORS = 32
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Hints:
     """Pixels whose colour is known.
 
@@ -36,6 +36,7 @@ class Hints:
         x: K columns, from 0 on.
         y: K rows.
         colors: K×3 RGB in [0, 255].
+        size: Height and width of the picture that they belong to, where that is known.
 
     Raises:
         ValueError: A pixel is given two colours.
@@ -44,6 +45,7 @@ class Hints:
     x: np.ndarray
     y: np.ndarray
     colors: np.ndarray
+    size: "tuple[int, int] | None" = None
 
     def __post_init__(self):
         columns = (self.y, self.x, *np.asarray(self.colors, float).reshape(-1, 3).T)
@@ -71,7 +73,7 @@ class Hints:
         """Of every pixel of a picture that is more opaque than transparent.
 
         Raises:
-            DataError: The picture is opaque everywhere.
+            DataError: The picture is opaque everywhere, or transparent.
         """
         if picture.alpha is None:
             raise DataError(
@@ -80,12 +82,14 @@ class Hints:
             )
         scale = 255 / np.iinfo(picture.pixels.dtype).max
         y, x = np.nonzero(picture.alpha * scale > 127.5)
+        if not len(y):
+            raise DataError("the picture of hints is transparent everywhere; draw some.")
         colors = picture.pixels[y, x].reshape(len(y), -1) * scale
-        return cls(x, y, np.broadcast_to(colors, (len(y), 3)))
+        return cls(x, y, np.broadcast_to(colors, (len(y), 3)), picture.alpha.shape)
 
     def __add__(self, other: "Hints") -> "Hints":
         pairs = zip((self.x, self.y, self.colors), (other.x, other.y, other.colors))
-        return Hints(*(np.concatenate(pair) for pair in pairs))
+        return Hints(*(np.concatenate(pair) for pair in pairs), self.size or other.size)
 
     def __len__(self) -> int:
         return len(self.x)
@@ -134,11 +138,17 @@ def hint_layer(hints: Hints, gray: np.ndarray, projection: Any) -> Layer:
         projection: The :class:`~spynco_mm.apis.Projection` of the picture's H_t.
 
     Raises:
-        DataError: A hint lies outside the picture, or its H_t is not from RGB to grey.
+        DataError: The picture has another size than that of the strokes, a hint lies outside, or
+            H_t is not from RGB to grey.
     """
     height, width = gray.shape[:2]
     if projection.translation.weight.shape != (1, 3):
         raise DataError("hints are colours, which this network, not from grey to RGB, has none of.")
+    if hints.size not in (None, (height, width)):
+        raise DataError(
+            f"the picture of hints has {hints.size[1]}×{hints.size[0]} pixels, but the one they "
+            f"are for {width}×{height}; draw them on that."
+        )
     outside = (hints.x >= width) | (hints.y >= height) | (hints.x < 0) | (hints.y < 0)
     if outside.any():
         x, y = hints.x[outside][0], hints.y[outside][0]
@@ -157,7 +167,7 @@ def hint_layer(hints: Hints, gray: np.ndarray, projection: Any) -> Layer:
     distance = geodesic_distance(small[0, 0].numpy(), seeds)
     # A weight without end at a hint and of 0 beyond its reach.
     weights = np.square(1 - distance) / (np.square(distance) + 1e-6)
-    near = np.clip(2 * (1 - distance.min(0)), 0, 1)
+    near = np.clip(2 * (1 - distance.min(0)) - 1e-6, 0, 1)  # rounding is no reach
     opacity = near * near * (3 - 2 * near)
     total = np.maximum(weights.sum(0), 1e-12)
     painted = np.einsum("lhw,lc->chw", weights, groups) / total * opacity

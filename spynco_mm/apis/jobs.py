@@ -115,7 +115,7 @@ def _write(
         written = output.pixels
         if OUTPUT_SUFFIXES[target.suffix.lower()] in LOSSY:
             written = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
-        if written.shape[:2] == exact.shape:
+        if written.shape[:2] == exact.shape[:2]:
             errors[target] = grey_error(written, exact, colorizer.translation)
         said.add_notes([output.note] if output.note else [])
     if job.comparison or show:

@@ -69,6 +69,22 @@ def test_on_the_way_of_every_pass(tiny_checkpoint, scene):
         Colorizer(tiny_checkpoint, device="cpu")([scene, scene], hints)
 
 
+def test_a_large_picture_is_measured_on_a_copy(scene):
+    """Its edges are those of full resolution all the same, but for four pixels of the copy."""
+    scale = 14
+    gray = np.kron(scene, np.ones((scale, scale))).astype(np.float32)
+    layer = hint_layer(
+        Hints.points([(45 * scale + 1, 30 * scale + 5, "#c08060")]), gray, PROJECTION
+    )
+    opacity = layer.values[0, 0].numpy()
+    assert opacity.shape == gray.shape and opacity[30 * scale + 5, 45 * scale + 1] == 1
+    margin, square = 8, np.zeros(gray.shape, bool)
+    square[20 * scale : 40 * scale, 30 * scale : 60 * scale] = True
+    assert opacity[square].min() > 0.5 and (opacity[square] > 0.99).mean() > 0.95
+    square[20 * scale - margin : 40 * scale + margin, 30 * scale - margin : 60 * scale + margin] = 1
+    assert not layer.values[0, :, ~torch.from_numpy(square)].any()
+
+
 def test_strokes_over_another_programs_work_in_16_bits(scene):
     deep = scene.astype(np.uint16) * 257 + 5
     strokes = np.zeros((*scene.shape, 3), np.uint8)
@@ -92,6 +108,10 @@ def test_strokes_over_another_programs_work_in_16_bits(scene):
     assert f"by up to {off.max():.1f} levels at {rows[off.argmax()]},25, where #" in result.note
     with pytest.raises(DataError, match="transparent where there is none, but this one is opaque"):
         Hints.strokes(Picture(strokes))
+    with pytest.raises(DataError, match="transparent everywhere; draw some"):
+        Hints.strokes(Picture(strokes, alpha * 0))
+    with pytest.raises(DataError, match="hints has 80×60 pixels, but the one they are for 80×59"):
+        project_picture(Picture(deep[1:]), Picture(deep[1:]), PROJECTION, hints)
 
 
 def test_distances_are_those_of_dijkstra():

@@ -70,7 +70,7 @@ def test_every_failure_is_a_sentence(drop, colorizer, tmp_path, monkeypatch):
         (DataError(f"{tmp_path}/a.png: it is odd; mend it."), "^'a.png: it is odd; mend it.'$"),
     ):
 
-        def fail(pictures, error=error):
+        def fail(pictures, hints, error=error):
             raise error
 
         monkeypatch.setattr(colorizer, "colorize_pictures", fail)
@@ -103,7 +103,9 @@ def test_saturation_and_the_grey(drop, tmp_path):
 
 def test_clicks_place_hints(drop, tmp_path):
     path = tmp_path / "large.png"
-    Image.fromarray(np.repeat(data.camera()[:60], 2, 1)).resize((1000, 60)).save(path)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side
+    Image.fromarray(data.camera()).resize((60, 1000)).save(path, exif=exif)
     click = SimpleNamespace(index=[400, 24])  # on a picture reduced to 800×48
     hints = drop.place(str(path), ("another.png", [(1, 1, (0, 0, 0))]), "#2060c0", click)
     assert hints == (str(path), [(500, 30, (32, 96, 192))])
@@ -114,5 +116,5 @@ def test_clicks_place_hints(drop, tmp_path):
     pixels = np.asarray(Image.open(files[0])).astype(float)
     red, green, blue = pixels[30, 500]
     assert red > green + 20 and abs(green - blue) < 3
-    gray = np.asarray(Image.open(path))
+    gray = np.rot90(np.asarray(Image.open(path)), -1)
     np.testing.assert_array_equal(np.round(pixels @ [0.299, 0.587, 0.114]), gray)
