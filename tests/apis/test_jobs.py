@@ -196,6 +196,12 @@ def test_results_are_the_colorizers(album, tmp_path, colorizer):
             assert abs(result.astype(int) - want).max() <= 1  # another batch, another rounding
             np.testing.assert_array_equal(compared[:, width:], result)
             assert abs(compared[:, :width] - source[..., None]).max() <= 1
+    # Neither the order nor the number of threads decides anything.
+    other = plan([str(album)], tmp_path / "other", compare=True)
+    colorize_files(colorizer, other[::-1], workers=1, progress=False)
+    for file in (file for job in report.done for file in job.files if file.suffix == ".png"):
+        again = np.asarray(Image.open(tmp_path / "other" / file.relative_to(out)))
+        assert abs(again.astype(int) - np.asarray(Image.open(file))).max() <= 1
 
 
 def test_what_is_there_is_left_alone(album, tmp_path, colorizer):
