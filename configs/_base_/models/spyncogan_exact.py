@@ -4,8 +4,8 @@ _base_ = ["./spyncogan.py"]
 # discriminator that teaches it. docs/discriminator.md has the experiments.
 model = dict(
     generator=dict(consistency=dict(type="ExactConsistency")),
-    # Instance norm would take from every picture the mean and the strength of its colours: the
-    # discriminator would see neither, and win by what the generator cannot help.
+    # Instance norm hides the mean and the strength of a picture's colours, so a discriminator with
+    # it judges other things, which the generator then chases, and wins by them.
     discriminator=dict(norm_cfg=None),
     # Squares, whose best answer is the mean of the possible colours. That of L1 is their median,
     # which is greyer.
