@@ -8,3 +8,6 @@ _base_ = [
 ]
 
 model = _base_.demo
+
+# A slower discriminator is one that the generator can follow.
+optim_wrapper = dict(discriminator=dict(optimizer=dict(lr=5e-5)))

@@ -4,3 +4,6 @@ _base_ = [
     "./_base_/schedules/adam_50e.py",
     "./_base_/default_runtime.py",
 ]
+
+# A slower discriminator is one that the generator can follow.
+optim_wrapper = dict(discriminator=dict(optimizer=dict(lr=5e-5)))
