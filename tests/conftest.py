@@ -1,4 +1,3 @@
-import functools
 import gc
 import os
 import re
@@ -21,19 +20,16 @@ if "TESTS_SEE_GPU" not in os.environ:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 import pytest
+import shortcuts  # noqa: F401
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 import spynco_mm  # noqa: F401  (registers everything)
-from spynco_mm.datasets import photographs
 
 # mmengine collects garbage for every data set it builds, and so would look through all of torch.
 gc.freeze()
-
-# Many runs read the same ten photographs, which takes half a second each time.
-photographs.read_image = functools.cache(photographs.read_image)
 
 
 def pytest_collection_modifyitems(items):

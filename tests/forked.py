@@ -28,10 +28,12 @@ def python_path(*folders) -> str:
 
 def context() -> multiprocessing.context.ForkServerContext:
     """Where processes start with mmagic imported, and on one thread."""
-    forkserver.set_forkserver_preload(["spynco_mm.apis", "mmengine.runner", "pytest"])
+    modules = ["spynco_mm.apis", "mmengine.runner", "pytest", "shortcuts"]
+    forkserver.set_forkserver_preload(modules)
     before = dict(os.environ)
     # It finds this tree before an installed one; and threads cannot be forked.
-    os.environ.update(PYTHONPATH=python_path(ROOT), OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
+    os.environ.update(PYTHONPATH=python_path(ROOT, ROOT / "tests"))
+    os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
     try:
         forkserver.ensure_running()
     finally:
