@@ -208,7 +208,7 @@ def build_demo(colorizer: Colorizer, folder: Path, max_pixels: int) -> gr.Blocks
             results.append(str(result))
         view = comparison_html(pictures, _title(colorizer.outputs[0]), notes)
         if output.note:
-            view += f"<p>The results are {html.escape(output.note)}.</p>"
+            view += f"<p>Note: {html.escape(output.note)}.</p>"
         return view, results, hint_picture(pictures["grey"], points)
 
     fonts = [[gr.themes.Font(name)] for name in ("sans-serif", "monospace")]

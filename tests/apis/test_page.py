@@ -48,13 +48,13 @@ def test_results_carry_the_names_of_picture_and_output(drop, tmp_path):
         picture.save(tmp_path / name)
         view, files, _ = drop(tmp_path / name)
         assert [file.rsplit("/", 1)[1] for file in files] == results
-        assert "The results are" not in view
+        assert "Note:" not in view
     translucent = np.dstack([data.camera()[:40, :60]] * 4)
     Image.fromarray(translucent).save(tmp_path / "x.png")
     (tmp_path / "x.png").rename(tmp_path / "x.jpe")
     assert drop(tmp_path / "x.jpe")[1][0].endswith("x.G1.png")
     picture.save(tmp_path / "pages.tif", save_all=True, append_images=[picture])
-    assert "<p>The results are the first of 2 pages.</p>" in drop(tmp_path / "pages.tif")[0]
+    assert "<p>Note: the first of 2 pages.</p>" in drop(tmp_path / "pages.tif")[0]
 
 
 def test_every_failure_is_a_sentence(drop, colorizer, tmp_path, monkeypatch):
