@@ -85,6 +85,7 @@ def _train(
         with one_sentence_errors():
             launcher = "pytorch" if processes > 1 else "none"
             cfg = launch.load_config(str(config), str(folder), launcher=launcher)
+            launch.enable_compile(cfg, "auto")
             launch.resume_from(cfg, "auto")
             runner = Runner.from_cfg(cfg)
             launch.check_train_data(runner)
