@@ -11,7 +11,8 @@ env_cfg = dict(
 
 default_hooks = dict(
     runtime_info=dict(type="RuntimeInfoHook"),
-    timer=dict(type="IterTimerHook"),
+    # Not mmagic's, which knows of no ETA.
+    timer=dict(type="mmengine.IterTimerHook"),
     logger=dict(type="LoggerHook", interval=50),
     param_scheduler=dict(type="ParamSchedulerHook"),
     sampler_seed=dict(type="DistSamplerSeedHook"),
