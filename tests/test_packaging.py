@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from mmengine.config import Config
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
