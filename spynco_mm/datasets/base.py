@@ -57,6 +57,7 @@ class ColorizationDataset(BaseDataset):
             has no workers; else on the CPU. A loader with ``pin_memory=True`` wants ``'cpu'``.
     """
 
+    _judged: tuple[list, bool] | None = None  # a pipeline, and whether it takes whole batches
     _entries: Sequence[dict] = ()
     _entries_of: np.ndarray | None = None  # the data list that they are of: a subset has another
 
@@ -110,19 +111,20 @@ class ColorizationDataset(BaseDataset):
         """All pictures, P×C×H×W uint8 on the CPU, or None if they are not so in memory."""
         return None
 
-    @cached_property
+    @property
     def whole_batches(self) -> bool:
         """Whether batches are made as a whole. The log has why not, if the pictures would do."""
-        if self.table() is None:
-            return False
-        reason = reason_against(self)
-        if reason:
-            print_log(
-                f"{type(self).__name__}: batches are made picture by picture, since {reason}; the "
-                "pictures are the same, but it takes ten times as long.",
-                "current",
-            )
-        return not reason
+        transforms = [*self.pipeline.transforms]
+        if self._judged is None or self._judged[0] != transforms:
+            reason = self.table() is not None and reason_against(self)
+            self._judged = transforms, self.table() is not None and not reason
+            if reason:
+                print_log(
+                    f"{type(self).__name__}: batches are made picture by picture, since {reason}; "
+                    "the pictures are the same, but it takes ten times as long.",
+                    "current",
+                )
+        return self._judged[1]
 
     @cached_property
     def placed_table(self) -> torch.Tensor:

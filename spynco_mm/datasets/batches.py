@@ -76,7 +76,7 @@ def reason_against(dataset: BaseDataset) -> str | None:
     for cls in type(dataset).__mro__:
         if "gather" in vars(cls):
             break
-        methods = ("item", "pair", "place", "read_picture", "prepare_data", "__getitem__")
+        methods = ("item", "read_picture", "prepare_data", "__getitem__")
         if overridden := [name for name in methods if name in vars(cls)]:
             return f"{cls.__name__} has its own {overridden[0]}"
     return None
@@ -90,7 +90,10 @@ def _flip(flip: BaseTransform, images: torch.Tensor, flipped: torch.Tensor) -> t
 
 
 def _assemble(dataset: BaseDataset, indices: Sequence[int | tuple[int, int]]) -> dict:
-    """A batch as a whole. Only the draws are made item by item, in the order of the pipeline."""
+    """A batch as a whole, on the device of the data set's table.
+
+    Only the draws are made item by item: first the pictures, then the flips, as the pipeline does.
+    """
     *transforms, pack = dataset.pipeline.transforms
     flips = [t for t in transforms if not isinstance(t, HandcraftedTranslationTransform)]
     ratios = [flip.flip_ratio for flip in flips]

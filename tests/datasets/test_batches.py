@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from cifar10_files import write_cifar10
-from mmagic.registry import MODELS
+from mmagic.registry import MODELS, TRANSFORMS
 from mmagic.structures import DataSample
 from mmengine.dataset import DefaultSampler
 from PIL import Image
@@ -207,9 +207,11 @@ def test_says_why_not(cifar10, monkeypatch, pipeline, reason):
     assert reason in line and "batches are made picture by picture, since" in line
 
 
-def test_another_transform_or_method_is_not_passed_over(cifar10, monkeypatch):
+def test_another_transform_or_method_is_not_passed_over(cifar10):
     resize = dict(type="Resize", keys=KEYS, scale=(16, 16))
-    dataset = cifar10(pipeline=[resize, *TEST], test_mode=True)
+    dataset = cifar10(pipeline=TEST, test_mode=True)
+    assert dataset.__getitems__([0]).as_batch()
+    dataset.pipeline.transforms.insert(0, TRANSFORMS.build(resize))
     inputs = colorization_collate(dataset.__getitems__([0, 1]))["inputs"]
     assert inputs["img_color"].shape == (2, 3, 16, 16)
 

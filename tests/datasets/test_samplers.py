@@ -80,7 +80,8 @@ def test_ranks_share_the_seeds_and_split_the_indices(numbers, monkeypatch):
 
 
 def test_items_do_not_depend_on_workers(photographs):
-    alone, workers = epochs(photographs, 0), epochs(photographs, 2)
+    alone = epochs(photographs, 0)
+    workers = epochs(photographs, 2, collate_fn=dict(type="colorization_collate"))
     assert same(alone[0], workers[0]) and same(alone[1], workers[1])
 
 

@@ -81,8 +81,10 @@ def test_load_image_for_the_inferencer(tmp_path):
         LoadImage()(dict(img_A_path=str(tmp_path / "b.png")))
 
 
-@pytest.mark.parametrize("collate", ["pseudo_collate", "default_collate", "colorization_collate"])
-@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize(
+    "collate, num_workers",
+    [("pseudo_collate", 0), ("default_collate", 0), ("colorization_collate", 2)],
+)
 @pytest.mark.parametrize("training", [True, False])
 def test_end_to_end_through_mmagics_data_preprocessor(collate, num_workers, training):
     flips = [dict(type="Flip", keys=["img_gray"]), dict(type="Flip", keys=["img_color"])]

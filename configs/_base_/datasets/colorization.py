@@ -34,7 +34,8 @@ test_pipeline = [
 # CIFAR-10, so no processes are started for it. A pipeline with other transforms than flips makes
 # pictures one by one, 0.2 ms for each of CIFAR-10 and 1 ms for one of 256x256; and pictures too many
 # for the memory (see cache_mb) are read from disk. On a GPU that is worth num_workers=4 with
-# persistent_workers=True.
+# persistent_workers=True. On a GPU a batch is made there, where pin_memory has nothing to pin: with
+# pin_memory=True set the dataset's device="cpu".
 train_dataloader = dict(
     batch_size=32,
     num_workers=0,
