@@ -287,8 +287,8 @@ def set_cuda_graph(cfg: Config, setting: str) -> None:
     """
     if setting == "on" and not torch.cuda.is_available():
         raise ValueError("--cuda-graph on needs a GPU, and torch sees none; leave it out.")
-    hooks = cfg.setdefault("default_hooks", {})
-    hooks.setdefault("cuda_graph", dict(type="CUDAGraphHook")).update(enabled=setting == "on")
+    hook = dict(type="CUDAGraphHook", enabled=setting == "on")
+    cfg.merge_from_dict(dict(default_hooks=dict(cuda_graph=hook)))
 
 
 def check_checkpoint(path: str) -> None:
