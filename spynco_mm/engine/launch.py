@@ -247,11 +247,11 @@ def enable_compile(cfg: Config, mode: str) -> None:
     Raises:
         ValueError: CUDA graphs are asked for without a GPU, or the config compiles by itself.
     """
-    hooks = cfg.setdefault("custom_hooks", [])
+    hooks = list(cfg.get("custom_hooks") or [])
     if mode == "auto":
-        decided = cfg.get("compile") or any(hook.get("type") == "CompileHook" for hook in hooks)
+        decided = cfg.get("compile") or any(hook["type"] == "CompileHook" for hook in hooks)
         if torch.cuda.is_available() and not decided:
-            hooks.append(dict(type="CompileHook", min_iters=COMPILE_FROM))
+            cfg.custom_hooks = [*hooks, dict(type="CompileHook", min_iters=COMPILE_FROM)]
         return
     if mode == "off":
         return
@@ -262,7 +262,7 @@ def enable_compile(cfg: Config, mode: str) -> None:
             "--compile compiles each network, and the config's 'compile' the whole training step; "
             "leave one of them out."
         )
-    hooks.append(dict(type="CompileHook", mode=mode))
+    cfg.custom_hooks = [*hooks, dict(type="CompileHook", mode=mode)]
 
 
 def add_cuda_graph_argument(parser: argparse.ArgumentParser) -> None:

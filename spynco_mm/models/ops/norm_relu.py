@@ -104,10 +104,8 @@ class _NormReLU(torch.autograd.Function):
             wide = torch.promote_types(x.dtype, torch.float32)  # for statistics of half precision
             y, inverse = torch.empty_like(x), x.new_empty(*x.shape[:2], 1, 1, dtype=wide)
         else:
-            rows = x.flatten(2)
             with full_precision(x):  # Autocast would keep y in single precision.
-                y, _, inverse = torch.native_layer_norm(rows, rows.shape[2:], None, None, eps)
-            y, inverse = y.view(x.shape), inverse.unsqueeze(3)
+                y, _, inverse = torch.native_layer_norm(x, x.shape[2:], None, None, eps)
         features = [x, y, inverse] if residual is None else [x, y, inverse, residual]
         for x_, y_, inverse_, *residual_ in _blocks(*features) if on_cpu(x) else [features]:
             if on_cpu(x):
@@ -146,13 +144,12 @@ def _gated(y: Tensor, grad: Tensor, slope: float) -> Tensor:
 
 def _grad_rows(y: Tensor, grad: Tensor, inverse: Tensor, slope: float) -> Tensor:
     """The gradient of the input by layer norm's kernel, for rows y of mean 0 and deviation 1."""
-    gated = torch.mul(_gated(y, grad, slope), inverse, out=torch.empty_like(y)).flatten(2)
-    mean, one = torch.zeros_like(inverse[..., 0]), torch.ones_like(inverse[..., 0])
-    rows = y.flatten(2)
+    gated = torch.mul(_gated(y, grad, slope), inverse, out=torch.empty_like(y))
+    statistics = torch.zeros_like(inverse), torch.ones_like(inverse)
     mask = [True, False, False]
     return torch.ops.aten.native_layer_norm_backward(
-        gated, rows, rows.shape[2:], mean, one, None, None, mask
-    )[0].view(y.shape)
+        gated, y, y.shape[2:], *statistics, None, None, mask
+    )[0]
 
 
 def _grad_block(y: Tensor, grad: Tensor, inverse: Tensor, slope: float) -> Tensor:
