@@ -17,7 +17,7 @@ model = dict(
     # Not RGB: CycleGAN's val_step takes its pictures for what the preprocessor makes of the real
     # ones in evaluation, which is always BGR.
     data_preprocessor=dict(
-        type="DataPreprocessor",
+        type="BatchDataPreprocessor",
         mean=127.5,
         std=127.5,
         output_channel_order="BGR",
