@@ -23,9 +23,7 @@ WARMUP = 2
 @pytest.fixture(
     params=[
         "simulated",
-        pytest.param(
-            "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-        ),
+        pytest.param("cuda", marks=pytest.mark.gpu),
     ]
 )
 def device(request, monkeypatch):
@@ -171,7 +169,7 @@ def test_a_step_that_waits_is_not_captured(device):
     assert_same(device, plain.left, captured.left)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("adam", [dict(fused=False, foreach=True), dict(weight_decay=0.01)])
 def test_other_forms_of_adam(adam):
     """Those that are not fused count their steps on the CPU, unless they are capturable."""
