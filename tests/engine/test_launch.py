@@ -160,6 +160,8 @@ def test_amp_changes_every_wrapper(monkeypatch):
     cfg = Config(dict(optim_wrapper=dict(generators=dict(optimizer=dict(type="Adam")))))
     launch.enable_amp(cfg, "bfloat16")
     assert cfg.optim_wrapper.generators.type == "AmpOptimWrapper"
+    # It has the range of float32, so no loss is scaled, which a CUDA graph could not have in it.
+    assert cfg.optim_wrapper.generators.loss_scale == dict(enabled=False)
     for wrapper, sentence in (
         (dict(type="ApexOptimWrapper", optimizer=dict(type="Adam")), "uses ApexOptimWrapper"),
         (dict(constructor="Mine"), "found no optimizer wrapper"),
