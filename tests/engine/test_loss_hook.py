@@ -35,7 +35,9 @@ class Line(BaseModel):
         if self.breaks_weight and self.iter == self.bad_iter:
             self.weight.data.fill_(float("inf"))
             return dict(loss_fit=torch.zeros((), requires_grad=True))
-        return dict(loss_fit=((self.weight - x) ** 2).mean(), loss_other=other)
+        # A norm that is not finite makes no step where the loss is scaled, and is no fault.
+        norm = torch.tensor(float("inf") if self.iter == 1 else 1.0)
+        return dict(loss_fit=((self.weight - x) ** 2).mean(), loss_other=other, grad_norm_g=norm)
 
 
 class Numbers(Dataset):
@@ -158,7 +160,7 @@ def test_other_hooks_see_the_losses(tmp_path):
     losses = history(runner)["train/loss_fit"]
     assert len(onlooker.seen) == len(losses) == 30
     for outputs, loss in zip(onlooker.seen, losses):
-        assert outputs.keys() == {"loss", "loss_fit", "loss_other"}
+        assert outputs.keys() == {"loss", "loss_fit", "loss_other", "grad_norm_g"}
         assert outputs["loss_fit"].item() == loss
     assert onlooker.asked == {i: losses[i] for i in range(2, 30, 4)}
     assert "get_scalar" not in vars(runner.message_hub)
