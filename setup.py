@@ -62,10 +62,11 @@ setup(
         "export": requirements("export"),
         "demo": requirements("demo"),
         "heif": requirements("heif"),
+        "video": requirements("video"),
         "reproduce": requirements("reproduce"),
         "tests": [
             line
-            for name in ("tests", "export", "demo", "heif", "reproduce")
+            for name in ("tests", "export", "demo", "heif", "video", "reproduce")
             for line in requirements(name)
         ],
     },

@@ -3,6 +3,7 @@
 python tools/colorize.py work_dirs/spynco_demo/epoch_10.pth old.jpg --out colored
 python tools/colorize.py epoch_10.pth album/ 'scans/**/*.tif' --out colored --sheet colored.html
 python tools/colorize.py epoch_10.pth album/ --out colored --working-size 512 --compare
+python tools/colorize.py epoch_10.pth film.mp4 --out film_color.mp4
 python tools/colorize.py --project grey.png colored_by_another_program.png --out colored
 
 The results have exactly the grey of the pictures: only the chroma is the network's, or the other
@@ -26,12 +27,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from spynco_mm.apis import Colorizer
+from spynco_mm.apis.film import CODECS, VIDEO_SUFFIXES
 from spynco_mm.apis.hints import Hinted, Hints, parse_hint
 from spynco_mm.apis.jobs import Report, colorize_files
 from spynco_mm.apis.pictures import OUTPUT_SUFFIXES, read_picture
 from spynco_mm.apis.planning import left_out, plan
 from spynco_mm.apis.projection import Colored, Projection
 from spynco_mm.apis.sheet import ContactSheet
+from spynco_mm.apis.video import colorize_video
 from spynco_mm.datasets.images import unread
 from spynco_mm.models import HandcraftedTranslation
 from spynco_mm.utils.console import one_sentence_errors, printable
@@ -88,7 +91,21 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--hints", metavar="FILE", help="strokes of colour, a picture that is transparent elsewhere"
     )
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="for the results")
+    parser.add_argument(
+        "--out", required=True, type=Path, metavar="DIR", help="for the results; of a film the file"
+    )
+    parser.add_argument(
+        "--codec",
+        choices=list(CODECS),
+        help="of a film; the last two lose nothing (default: libx264)",
+    )
+    parser.add_argument(
+        "--smoothing",
+        type=float,
+        metavar="SHARE",
+        help="what a film's colours keep of the last frame where nothing moves, from 0 to below 1 "
+        "(default: 0.8)",
+    )
     parser.add_argument("--config", help="config file, instead of the one in the checkpoint")
     parser.add_argument(
         "--output", default="1", help="1 (the final output), 2, 3, ..., or all (default: 1)"
@@ -141,6 +158,49 @@ OF_NETWORKS = dict(
 )
 
 
+#: What has no meaning for films, likewise.
+OF_PICTURES = dict(
+    project=False,
+    raw=False,
+    hint=[],
+    hints=None,
+    format=None,
+    compare=False,
+    confidence=False,
+    sheet=None,
+    keep_color=False,
+    workers=None,
+)
+
+
+def is_film(name: "str | Path") -> bool:
+    """Whether a file counts as one, by its name."""
+    return Path(name).suffix.lower() in VIDEO_SUFFIXES
+
+
+def colorize_film(args: argparse.Namespace, colorizer: Colorizer) -> None:
+    """Do what the command line says of a film."""
+    options = {name: getattr(args, name) for name in ("codec", "smoothing")}
+    given = {name: value for name, value in options.items() if value is not None}
+    report = colorize_video(colorizer, args.inputs[0], args.out, overwrite=args.overwrite, **given)
+    for name, value in report.items():
+        print(f"{name}: {value:.3f}" if isinstance(value, float) else f"{name}: {value}")
+
+
+def check_film(args: argparse.Namespace) -> None:
+    """Refuse what does not go with a film."""
+    given = [name for name, default in OF_PICTURES.items() if getattr(args, name) != default]
+    if given:
+        raise ValueError(
+            f"--{given[0].replace('_', '-')} is for pictures, not films; leave it out."
+        )
+    if len(args.inputs) != 1 or not is_film(args.out):
+        raise ValueError(
+            "A film is colorized by itself, and --out names the file, such as film_color.mp4; got "
+            f"{', '.join(args.inputs)} and --out {args.out}."
+        )
+
+
 def another_programs_work(args: argparse.Namespace) -> Colored:
     """What takes the colorizer's place with ``--project``."""
     given = [name for name, default in OF_NETWORKS.items() if getattr(args, name) != default]
@@ -168,6 +228,11 @@ def colorize(args: argparse.Namespace) -> int:
         raise ValueError(f"--output is a number or 'all', not '{args.output}'.")
     if args.confidence and args.output not in ("1", "all"):
         raise ValueError("--confidence goes with --output 1 or all; leave one of them out.")
+    film = any(map(is_film, args.inputs))
+    if film:
+        check_film(args)
+    elif args.codec or args.smoothing is not None:
+        raise ValueError("--codec and --smoothing are for films; leave them out.")
     sheet = ContactSheet(args.sheet) if args.sheet else None
     if args.project:
         colorizer, inputs = another_programs_work(args), [args.checkpoint]
@@ -185,6 +250,9 @@ def colorize(args: argparse.Namespace) -> int:
             memory=None if args.memory is None else int(args.memory * 2**30),
             batch_size=args.batch_size,
         )
+        if film:
+            colorize_film(args, colorizer)
+            return 0
         if colorizer.translation.in_channels != 3 and (
             args.compare or args.sheet or args.confidence
         ):

@@ -8,6 +8,7 @@ from .pictures import Picture, encode_picture, read_picture
 from .planning import Job, plan
 from .projection import Projection, project_picture
 from .tiled import tiled_pyramid
+from .video import colorize_video
 
 __all__ = [
     "CheckpointError",
@@ -18,6 +19,7 @@ __all__ = [
     "Projection",
     "Report",
     "colorize_files",
+    "colorize_video",
     "disagreement",
     "encode_picture",
     "parse_config",

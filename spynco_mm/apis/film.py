@@ -1,0 +1,162 @@
+"""Films through PyAV: frames as they are shown, time stamps and sound as they are."""
+
+import heapq
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spynco_mm.datasets.images import DataError
+
+#: File names that count as films.
+VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm")
+#: The pixels that each codec gets, and its settings.
+CODECS = {
+    "libx264": ("yuv420p", {"crf": "16"}),
+    "libx264rgb": ("rgb24", {"qp": "0"}),
+    "ffv1": ("bgr0", {}),
+}
+
+
+def pyav() -> Any:
+    """The library.
+
+    Raises:
+        DataError: It is not installed.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise DataError(
+            "films are read and written with the extra PyAV; pip install -e '.[video]'."
+        ) from error
+    return av
+
+
+def _to_rgb(av: Any, stream: Any) -> Any:
+    """A graph that turns frames into RGB. Without these flags FFmpeg rounds the grey down."""
+    graph = av.filter.Graph()
+    parts = [
+        graph.add_buffer(template=stream),
+        graph.add("scale", "flags=accurate_rnd+full_chroma_int+bicubic"),
+        graph.add("format", "pix_fmts=rgb24"),
+        graph.add("buffersink"),
+    ]
+    graph.link_nodes(*parts).configure()
+    return graph
+
+
+def read_frames(path: Path) -> "Iterator[tuple[int, np.ndarray]]":
+    """The frames of a film's first video stream, as they are shown.
+
+    Yields:
+        The time stamp, which increases, in the stream's unit, and the pixels, H×W×3 bytes.
+    """
+    av = pyav()
+    with av.open(str(path)) as film:
+        stream = film.streams.video[0]
+        stream.thread_type = "AUTO"
+        last, step, graph = None, 1, _to_rgb(av, stream)
+        if stream.average_rate:
+            step = max(round(1 / (stream.average_rate * stream.time_base)), 1)
+        for frame in film.decode(stream):
+            stamp = frame.pts
+            if stamp is None:
+                stamp = 0 if last is None else last + step
+            last = stamp if last is None else max(stamp, last + 1)
+            turns = frame.rotation // 90
+            graph.push(frame)
+            yield last, np.ascontiguousarray(np.rot90(graph.pull().to_ndarray(), turns))
+
+
+class Encoder:
+    """Writes frames to a part.
+
+    No frame is described by later ones (B-frames): parts then follow each other in any time stamps.
+
+    Args:
+        path: The part, or a file that is only begun, to see whether it can be.
+        codec: Of :data:`CODECS`.
+        size: Width and height.
+        stream: The film's, for its times and the shape of its pixels.
+        bt709: Whether luma is that of BT.709, and not of BT.601.
+        container: The format of the file.
+    """
+
+    def __init__(self, path, codec, size, stream, bt709: bool, container: str = "nut"):
+        self.av = pyav()
+        self.file = self.av.open(str(path), "w", format=container)
+        pixels, options = CODECS[codec]
+        if pixels == "yuv420p" and any(side % 2 for side in size):
+            pixels = "yuv444p"
+        rate = stream.average_rate or Fraction(25)
+        self.stream = self.file.add_stream(codec, rate=rate, options=dict(options))
+        self.stream.width, self.stream.height = size
+        self.stream.pix_fmt = pixels
+        context = self.stream.codec_context
+        context.time_base = self.time_base = stream.time_base
+        context.max_b_frames = 0
+        shape = stream.sample_aspect_ratio
+        if shape:
+            turned = size != (stream.width, stream.height)
+            context.sample_aspect_ratio = 1 / shape if turned else shape
+        self.space = None
+        if pixels.startswith("yuv"):
+            # So that luma is the grey of H_t, and halving the chroma does not touch it.
+            context.colorspace = 1 if bt709 else 6
+            context.color_range = 1
+            self.space = "ITU709" if bt709 else "ITU601"
+
+    def add(self, pixels: np.ndarray, stamp: int) -> None:
+        """Write the next frame, H×W×3."""
+        frame = self.av.VideoFrame.from_ndarray(pixels, format="rgb24")
+        if self.space:
+            frame = frame.reformat(
+                format=self.stream.pix_fmt,
+                dst_colorspace=self.space,
+            )
+        frame.pts, frame.time_base = stamp, self.time_base
+        self.file.mux(self.stream.encode(frame))
+
+    def close(self) -> None:
+        """End the file."""
+        self.file.mux(self.stream.encode())
+        self.file.close()
+
+
+def add_sound(film: Any, out: Any) -> dict:
+    """Give a file the sound of a film, as streams to copy packets to, by index."""
+    return {s.index: out.add_stream_from_template(s) for s in film.streams.audio}
+
+
+def join(parts: Sequence[Path], source: Path, target: Path) -> None:
+    """Write the parts, and the sound of the source."""
+    av = pyav()
+    with ExitStack() as stack:
+        film = stack.enter_context(av.open(str(source)))
+        first = stack.enter_context(av.open(str(parts[0])))
+        out = stack.enter_context(av.open(str(target), "w"))
+        out.metadata.update(film.metadata)
+        video = out.add_stream_from_template(first.streams.video[0])
+        video.time_base = film.streams.video[0].time_base
+        sound = add_sound(film, out)
+
+        def pictures() -> Iterator[Any]:
+            for path in parts:
+                with av.open(str(path)) as part:
+                    for packet in part.demux(video=0):
+                        if packet.dts is not None:
+                            packet.stream = video
+                            yield packet
+
+        def sounds() -> Iterator[Any]:
+            for packet in film.demux(*film.streams.audio) if sound else ():
+                if packet.dts is not None:
+                    packet.stream = sound[packet.stream.index]
+                    yield packet
+
+        for packet in heapq.merge(pictures(), sounds(), key=lambda p: p.dts * p.time_base):
+            out.mux(packet)
