@@ -15,9 +15,9 @@ BT601 = np.array([0.299, 0.587, 0.114])
 def paper_checkpoint(tiny_checkpoint, path):
     """The same weights without exact consistency, as in the paper."""
     content = torch.load(tiny_checkpoint, weights_only=True)
-    content["meta"]["cfg"] = content["meta"]["cfg"].replace(
-        "consistency=dict(type='ExactConsistency')", "consistency=None"
-    )
+    cfg = Config.fromstring(content["meta"]["cfg"], ".py")
+    cfg.model.generator.consistency = None
+    content["meta"]["cfg"] = cfg.pretty_text
     torch.save(content, path)
     return path
 
