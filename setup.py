@@ -7,6 +7,8 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).resolve().parent
 #: What OpenMMLab's package manager looks for under <package>/.mim.
 MIM = ("configs", "tools", "model-index.yml")
+#: Tools that become commands; see tools/commands.
+COMMANDS = ("colorize", "demo", "export", "test", "train")
 
 
 def requirements(name: str) -> list:
@@ -49,7 +51,11 @@ setup(
     license="Apache License 2.0",
     author="spynco_mm maintainers",
     url="https://doi.org/10.1145/3347317.3357243",  # of the paper
-    packages=find_packages(include=["spynco_mm", "spynco_mm.*"]),
+    packages=[*find_packages(include=["spynco_mm", "spynco_mm.*"]), "spynco_commands"],
+    package_dir={"spynco_commands": "tools/commands"},
+    entry_points={
+        "console_scripts": [f"spynco-{name} = spynco_commands:{name}" for name in COMMANDS]
+    },
     python_requires=">=3.10,<3.13",
     install_requires=[FAMILY["torch"], *requirements("runtime")],
     extras_require={

@@ -24,7 +24,7 @@ BELOW = {
     "datasets": FOUNDATION | {"models"},
     "evaluation": FOUNDATION | {"models"},
     "visualization": FOUNDATION | {"models"},
-    "engine": FOUNDATION | {"models", "datasets", "evaluation", "visualization"},
+    "engine": FOUNDATION | {"compat_names", "models", "datasets", "evaluation", "visualization"},
     "apis": FOUNDATION | {"compat_names", "models", "datasets", "evaluation", "visualization"},
 }
 

@@ -102,3 +102,15 @@ def test_options_of_tools_exist():
                 source += (ROOT / "spynco_mm/engine/launch.py").read_text()
                 for option in re.findall(r"(?<= )--[a-z-]+", command[2]):
                     assert f'"{option}"' in source, f"{page.name}: {line}"
+
+
+def test_the_site_is_built_without_a_warning(tmp_path):
+    mkdocs = pytest.importorskip("mkdocs.commands.build")
+    from mkdocs.config import load_config
+
+    site = tmp_path / "site"
+    config = load_config(str(ROOT / ".ci" / "mkdocs.yml"), site_dir=str(site), strict=True)
+    mkdocs.build(config)
+    for page in PAGES[1:]:
+        assert (site / page.relative_to(ROOT).with_suffix(".html")).is_file(), page
+    assert 'href="docs/colorize.html#from-the-shell"' in (site / "index.html").read_text()

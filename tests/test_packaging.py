@@ -12,11 +12,13 @@ import yaml
 from mmengine.config import Config
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from PIL import Image
 
 from spynco_mm.version import SUPPORTED, __version__
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ("configs", "tools")
+COMMANDS = ("colorize", "demo", "export", "test", "train")
 
 
 def requirement_lines(name):
@@ -32,7 +34,9 @@ def files(folder):
     }
 
 
-NAMES = """
+# What is installed, in one process, since imports take seconds: the command's tool runs in it.
+INSTALLED = """
+import os, runpy, sys
 from mmengine import hub
 from mmengine.config import Config
 from mmengine.infer import BaseInferencer
@@ -41,7 +45,28 @@ import spynco_mm
 open("mine.py", "w").write("_base_ = ['spynco_mm::spynco_demo.py']")
 assert Config.fromfile("mine.py").model.type == "SpyncoGAN"
 assert "spynco_demo" in BaseInferencer.list_models("spynco_mm")
-print(hub.get_config("spynco_mm::spynco_demo").filename)
+print(hub.get_config("spynco_mm::spynco_demo").filename, flush=True)
+
+def become(program, command):
+    sys.argv[:] = command[1:]
+    sys.path.insert(0, os.path.dirname(command[1]))
+    runpy.run_path(command[1], run_name="__main__")
+
+os.execv = become
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+# What the commands become, without becoming it.
+STARTED = """
+import os, sys
+from importlib.metadata import distribution
+
+os.execv = lambda program, command: print(program == sys.executable, *command[1:])
+sys.argv[1:] = ["a b", "--c"]
+for entry in distribution("spynco_mm").entry_points:
+    entry.load()()
+assert not {"spynco_mm", "torch"} & set(sys.modules)
 """
 
 
@@ -70,9 +95,18 @@ def build(tree, hook, *args):
     return done.stdout.splitlines()[-1]
 
 
-def test_wheel(tree, wheel, tmp_path):
+def outside(folder, *command):
+    """What a command prints in a folder that is no clone, with what is installed there."""
+    env = {**os.environ, "PYTHONPATH": str(folder / "installed")}
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_wheel(tree, wheel, tmp_path, tiny_checkpoint):
+    install = ("pip", "install", "--quiet", "--no-deps", "--no-index", "--no-compile", "--target")
+    outside(tmp_path, sys.executable, "-m", *install, "installed", str(wheel))
     with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(tmp_path / "installed")
         metadata = next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
         about = archive.read(metadata).decode()
     package = tmp_path / "installed" / "spynco_mm"
@@ -84,7 +118,7 @@ def test_wheel(tree, wheel, tmp_path):
     ).read_text()
     # Nothing beside the package: no tests, no configs at the top of site-packages.
     top = {path.name for path in (tmp_path / "installed").iterdir()}
-    assert top == {"spynco_mm", Path(metadata).parts[0]}
+    assert top == {"bin", "spynco_commands", "spynco_mm", Path(metadata).parts[0]}
 
     lines = about.splitlines()
     assert f"Version: {__version__}" in lines
@@ -116,17 +150,19 @@ def test_wheel(tree, wheel, tmp_path):
         markers = [r.marker for r in required if r.name == name]
         found = [e for e in extras if any(m is None or m.evaluate({"extra": e}) for m in markers)]
         assert found == list(of), name
+    commands = sorted(path.name for path in (tmp_path / "installed" / "bin").iterdir())
+    assert commands == [f"spynco-{name}" for name in COMMANDS]
+    tools = [package / ".mim" / "tools" / f"{name}.py" for name in COMMANDS]
+    started = outside(tmp_path, sys.executable, "-c", STARTED).splitlines()
+    assert sorted(started) == [f"True {tool} a b --c" for tool in tools]
+    assert all(tool.is_file() for tool in tools)
+    Image.new("L", (20, 16), 99).save(tmp_path / "old.png")
+    script = str(tmp_path / "installed" / "bin" / "spynco-colorize")
+    options = (script, str(tiny_checkpoint), "old.png", "--out", "colored")
+    said = outside(tmp_path, sys.executable, "-c", INSTALLED, *options)
     # The installed package, and no clone, is what names lead to.
-    done = subprocess.run(
-        [sys.executable, "-c", NAMES],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path / "installed")},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.splitlines()[-1] == str(package / ".mim" / "configs" / "spynco_demo.py")
+    assert str(package / ".mim" / "configs" / "spynco_demo.py") in said.splitlines()
+    assert "1 done" in said and (tmp_path / "colored" / "old.png").is_file()
 
 
 def test_editable_install_links_to_the_clone(tree, tmp_path):

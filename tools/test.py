@@ -26,7 +26,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", help="config file")
+    parser.add_argument("config", help="config file, or spynco_mm::NAME for one of ours")
     parser.add_argument("checkpoint", help="checkpoint, a file or its address")
     parser.add_argument("--work-dir", help="folder for the results")
     add_run_arguments(parser)

@@ -14,6 +14,7 @@ import torch.distributed
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from ..compat_names import PACKAGE, config_path
 from ..utils.checkpoint import read_checkpoint
 from ..utils.files import lock_folder
 from .run_folder import resume_point
@@ -61,7 +62,7 @@ def load_config(
     """Read a config and set what every tool sets.
 
     Args:
-        path: Config file.
+        path: Config file, or the name of one of ours, such as ``spynco_mm::spynco_demo.py``.
         work_dir: Folder of the run; None for the config's, or ``work_dirs/<name of the config>``.
         cfg_options: Dotted keys and values that override the config's.
         launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
@@ -69,8 +70,12 @@ def load_config(
     Raises:
         OSError, ValueError: The config is not there, or an option would have no effect.
     """
+    if path.startswith(f"{PACKAGE}::"):
+        path = str(config_path(path))
     if not osp.isfile(path):
-        raise FileNotFoundError(f"There is no config '{path}'; name one of configs/*.py.")
+        raise FileNotFoundError(
+            f"There is no config '{path}'; name a file, or one of ours, as {PACKAGE}::spynco_demo."
+        )
     try:
         cfg = Config.fromfile(path)
     except SyntaxError as error:

@@ -118,6 +118,14 @@ def test_settings_that_mmengine_would_not_notice(tmp_path, key, known):
         launch.load_config(str(config))
 
 
+def test_configs_by_name(tmp_path):
+    cfg = launch.load_config("spynco_mm::spynco_demo.py")
+    assert cfg.filename.endswith("configs/spynco_demo.py")
+    assert cfg.work_dir == "work_dirs/spynco_demo"
+    with pytest.raises(FileNotFoundError, match=r"spynco_mm::none'; near it are spynco_mm::"):
+        launch.load_config("spynco_mm::none")
+
+
 def test_broken_configs(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"There is no config 'none.py'"):
         launch.load_config("none.py")
