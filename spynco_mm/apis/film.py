@@ -12,7 +12,19 @@ import numpy as np
 from spynco_mm.datasets.images import DataError
 
 #: File names that count as films.
-VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm")
+VIDEO_SUFFIXES = (
+    ".avi",
+    ".m4v",
+    ".mkv",
+    ".mov",
+    ".mp4",
+    ".mpeg",
+    ".mpg",
+    ".mts",
+    ".ogv",
+    ".ts",
+    ".webm",
+)
 #: The pixels that each codec gets, and its settings.
 CODECS = {
     "libx264": ("yuv420p", {"crf": "16"}),
