@@ -12,7 +12,19 @@ import numpy as np
 from spynco_mm.datasets.images import DataError
 
 #: File names that count as films.
-VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm")
+VIDEO_SUFFIXES = (
+    ".avi",
+    ".m4v",
+    ".mkv",
+    ".mov",
+    ".mp4",
+    ".mpeg",
+    ".mpg",
+    ".mts",
+    ".ogv",
+    ".ts",
+    ".webm",
+)
 #: The pixels that each codec gets, and its settings.
 CODECS = {
     "libx264": ("yuv420p", {"crf": "16"}),
@@ -54,12 +66,15 @@ def read_frames(path: Path) -> "Iterator[tuple[int, np.ndarray]]":
 
     Yields:
         The time stamp, which increases, in the stream's unit, and the pixels, H×W×3 bytes.
+
+    Raises:
+        DataError: The size of its frames changes.
     """
     av = pyav()
     with av.open(str(path)) as film:
         stream = film.streams.video[0]
         stream.thread_type = "AUTO"
-        last, step, graph = None, 1, _to_rgb(av, stream)
+        last, step, graph, size = None, 1, _to_rgb(av, stream), (stream.width, stream.height)
         if stream.average_rate:
             step = max(round(1 / (stream.average_rate * stream.time_base)), 1)
         for frame in film.decode(stream):
@@ -67,6 +82,11 @@ def read_frames(path: Path) -> "Iterator[tuple[int, np.ndarray]]":
             if stamp is None:
                 stamp = 0 if last is None else last + step
             last = stamp if last is None else max(stamp, last + 1)
+            if (frame.width, frame.height) != size:
+                raise DataError(
+                    f"{path} has frames of {'×'.join(map(str, size))} and then of {frame.width}×"
+                    f"{frame.height} pixels; cut it in two."
+                )
             turns = frame.rotation // 90
             graph.push(frame)
             yield last, np.ascontiguousarray(np.rot90(graph.pull().to_ndarray(), turns))

@@ -10,7 +10,7 @@ from torch import Tensor
 NOISE = 200.0
 
 
-def _mean3(x: Tensor) -> Tensor:
+def mean3(x: Tensor) -> Tensor:
     """Mean of the 3×3 neighbours."""
     return F.avg_pool2d(F.pad(x, [1, 1, 1, 1], mode="replicate"), 3, 1)
 
@@ -27,13 +27,13 @@ def _slopes(chroma: Tensor, gray: Tensor) -> Tensor:
     times :math:`\rho^4` of the correlation ρ of chroma and grey: where the chroma is not a function
     of the grey, as in a texture of one colour, the grey must not draw on it.
     """
-    gray_mean, chroma_mean = _mean3(gray), _mean3(chroma)
-    gray_var = (_mean3(gray * gray) - gray_mean.square()).clamp_min_(0)
-    chroma_var = (_mean3(chroma * chroma) - chroma_mean.square()).sum(1, keepdim=True)
-    covariance = _mean3(gray * chroma) - gray_mean * chroma_mean
+    gray_mean, chroma_mean = mean3(gray), mean3(chroma)
+    gray_var = (mean3(gray * gray) - gray_mean.square()).clamp_min_(0)
+    chroma_var = (mean3(chroma * chroma) - chroma_mean.square()).sum(1, keepdim=True)
+    covariance = mean3(gray * chroma) - gray_mean * chroma_mean
     both = (gray_var + 1) * (chroma_var.clamp_min_(0) + 1)
     share = (covariance.square().sum(1, keepdim=True) / both).clamp_(max=1)
-    return _mean3(covariance / (gray_var + NOISE) * share.square())
+    return mean3(covariance / (gray_var + NOISE) * share.square())
 
 
 def guided_resize(chroma: Tensor, gray: Tensor) -> Tensor:

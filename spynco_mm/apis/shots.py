@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from spynco_mm.evaluation import rgb_to_lab
 from spynco_mm.models import HandcraftedTranslation
 
+from .guided import mean3
 from .projection import Projection
 
 #: Share of each quarter that has to change its level of green, of 32, between two shots. Frames of
@@ -25,7 +26,7 @@ CUT = 0.35
 #: Frames of a shot whose statistics all share, at least, if it has so many.
 SAMPLES = 8
 #: Change of the grey, in levels of 255, at which a pixel's colour hardly depends on the last frame.
-MOVED = 6.0
+MOVED = 8.0
 #: Change of the grey up to which a pixel counts as still when flicker is measured.
 STILL = 2.0
 
@@ -138,10 +139,10 @@ def shared_norms(generator: nn.Module) -> Iterator["list[SharedNorm]"]:
 class Smoother:
     r"""Mixes a frame's chroma with the last frame's where the grey is as it was.
 
-    .. math:: C_t = c_t + s \, e^{-(d_t / 6)^2} (C_{t-1} - c_t)
+    .. math:: C_t = c_t + s \, e^{-(d_t / 8)^2} (C_{t-1} - c_t)
 
-    with :math:`d_t` the largest change of the grey in 3×3 pixels, in levels of 255: what moves, and
-    what it uncovers, takes its own colour at once.
+    with :math:`d_t` the mean change of the grey in 3×3 pixels, in levels of 255: what moves, and
+    what it uncovers, takes its own colour at once, unless it has the same grey.
 
     Args:
         translation: H_t.
@@ -169,7 +170,7 @@ class Smoother:
         """The next frame, 1×3×H×W and 1×1×H×W in [0, 255], as H×W×3 bytes of exactly that grey."""
         chroma = self.projection.chroma(color)
         if self.chroma is not None:
-            change = F.max_pool2d((gray - self.gray).abs(), 3, 1, 1)
+            change = mean3((gray - self.gray).abs())
             weight = self.strength * torch.exp(-(change / MOVED).square())
             chroma = torch.lerp(chroma, self.chroma, weight.expand_as(chroma))
         self.chroma, self.gray = chroma, gray

@@ -119,7 +119,9 @@ def _network(colorizer: Colorizer, grays: np.ndarray) -> torch.Tensor:
 
 
 def _learn(colorizer: Colorizer, norms: "list[SharedNorm]", samples: "list[np.ndarray]") -> None:
-    """Give the norms the statistics of a shot."""
+    """Give the norms the statistics of a shot, if there are any."""
+    if not norms:
+        return
     for norm in norms:
         norm.learn()
     _network(colorizer, np.stack([to_gray(s, colorizer.translation) for s in samples]))
