@@ -68,11 +68,13 @@ def read_frames(path: Path) -> "Iterator[tuple[int, np.ndarray]]":
         The time stamp, which increases, in the stream's unit, and the pixels, H×W×3 bytes.
 
     Raises:
-        DataError: The size of its frames changes.
+        DataError: There is no frame, or the size changes.
     """
     av = pyav()
     with av.open(str(path)) as film:
         stream = film.streams.video[0]
+        if stream.codec_context.pix_fmt is None:
+            raise DataError(f"{path} has no frame that can be read; name another film.")
         stream.thread_type = "AUTO"
         last, step, graph, size = None, 1, _to_rgb(av, stream), (stream.width, stream.height)
         if stream.average_rate:

@@ -276,9 +276,13 @@ def colorize_video(
         try:  # Before the work, whether the target can hold all of it.
             with tempfile.TemporaryDirectory() as trial_folder:
                 trial = encoder(Path(trial_folder, joined.name), None)
-                add_sound(film, trial.file)
-                trial.file.start_encoding()
-                trial.file.close()
+                sound = add_sound(film, trial.file)
+                trial.add(np.zeros((*size[::-1], 3), np.uint8), 0)
+                for packet in film.demux(*film.streams.audio) if sound else ():
+                    packet.stream = sound[packet.stream.index]
+                    trial.file.mux(packet)
+                    break
+                trial.close()
         except (av.FFmpegError, ValueError) as error:
             sound = ", ".join(s.codec_context.name for s in film.streams.audio) or "no sound"
             raise DataError(

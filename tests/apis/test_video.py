@@ -123,7 +123,7 @@ def test_it_goes_on_after_a_kill_at_any_moment(film, colorize, tmp_path, monkeyp
     def look(*args):
         nonlocal events
         events += 1
-        if events % 11 == 0:
+        if events % 17 == 0:
             raise Killed
 
     def watched(*args):
@@ -133,12 +133,12 @@ def test_it_goes_on_after_a_kill_at_any_moment(film, colorize, tmp_path, monkeyp
     before_file_operations(look, monkeypatch.setattr)
     monkeypatch.setattr(Encoder, "add", watched)
     target, kills, report = tmp_path / "killed.mkv", 0, None
-    while report is None:
+    while report is None and kills < 20:
         try:
             report = colorize_video(colorize, film, target, codec="ffv1", progress=False)
         except Killed:
             kills += 1
-    assert kills >= 3
+    assert kills >= 2
     assert report == whole
     assert np.array_equal(pixels(target), pixels(tmp_path / "whole.mkv"))
     assert not (tmp_path / "killed.mkv.parts").exists()
