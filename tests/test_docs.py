@@ -6,11 +6,15 @@ from pathlib import Path
 
 import mmagic.registry
 import mmengine.registry
+import numpy as np
 import pytest
+from mmagic.registry import DATASETS
 from mmengine.registry import Registry
+from PIL import Image
 
 import spynco_mm  # noqa: F401
 from spynco_mm import apis
+from spynco_mm.engine import launch
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
@@ -114,3 +118,20 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     for page in PAGES[1:]:
         assert (site / page.relative_to(ROOT).with_suffix(".html")).is_file(), page
     assert 'href="docs/colorize.html#from-the-shell"' in (site / "index.html").read_text()
+
+
+def test_the_readmes_command_for_a_folder_of_ones_own(tmp_path):
+    readme = (ROOT / "README.md").read_text()
+    command = r"^D=(\S+)=/home/me/pictures.*\npython tools/train.py (\S+) --cfg-options (.*)$"
+    key, config, words = re.search(command, readme, re.M).groups()
+    pictures = tmp_path / "pictures"
+    (pictures / "album").mkdir(parents=True)
+    for i in range(10):
+        pixels = np.random.default_rng(i).integers(0, 256, (40, 50, 3), np.uint8)
+        Image.fromarray(pixels).save(pictures / "album" / f"{i}.png")
+    options = {word.replace("$D", key): str(pictures) for word in words.split()}
+    cfg = launch.load_config(str(ROOT / config), str(tmp_path / "run"), options)
+    datasets = [DATASETS.build(cfg[f"{part}_dataloader"].dataset) for part in ("train", "val")]
+    assert [len(dataset) for dataset in datasets] == [8, 2]
+    assert [file.name for file in pictures.glob("*.json")] == ["split_seed0_0.8.json"]
+    assert "`split_seed0_0.8.json`" in readme
