@@ -1,6 +1,7 @@
 import gc
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -30,6 +31,9 @@ import spynco_mm  # noqa: F401  (registers everything)
 
 # mmengine collects garbage for every data set it builds, and so would look through all of torch.
 gc.freeze()
+
+# A shell in the background has it ignored, and so had all that is interrupted here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):

@@ -54,7 +54,7 @@ COMPILE_FROM = 10000
 
 
 def load_config(
-    path: str,
+    path: str | os.PathLike,
     work_dir: str | None = None,
     cfg_options: dict | None = None,
     launcher: str = "none",
@@ -70,6 +70,7 @@ def load_config(
     Raises:
         OSError, ValueError: The config is not there, or an option would have no effect.
     """
+    path = os.fspath(path)
     if path.startswith(f"{PACKAGE}::"):
         path = str(config_path(path))
     if not osp.isfile(path):
