@@ -5,10 +5,11 @@ import shutil
 
 from mmagic.registry import HOOKS
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 from torch.utils._triton import has_triton
+
+from spynco_mm.models.adapter import unwrapped
 
 
 def networks(model: nn.Module) -> "dict[str, nn.Module]":
@@ -18,8 +19,8 @@ def networks(model: nn.Module) -> "dict[str, nn.Module]":
     parameters; without the wrappers of distributed training.
     """
     found = {}
-    for name, child in (model.module if is_model_wrapper(model) else model).named_children():
-        child = child.module if is_model_wrapper(child) else child
+    for name, child in unwrapped(model).named_children():
+        child = unwrapped(child)
         if isinstance(child, nn.ModuleDict):
             found.update({f"{name}.{key}": network for key, network in child.items()})
         else:

@@ -2,13 +2,14 @@
 
 import torch
 from mmagic.registry import HOOKS
+from mmengine.dist import get_backend, is_distributed
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from torch import nn
 
 from spynco_mm.models import SpyncoGAN
+from spynco_mm.models.adapter import unwrapped
 
 from .captured_update import CapturedUpdate
 from .compile_hook import CompileHook
@@ -52,7 +53,7 @@ class CUDAGraphHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Find out whether a step can be captured."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         if not self.enabled or not isinstance(
             runner.optim_wrapper, (OptimWrapper, OptimWrapperDict)
         ):
@@ -64,8 +65,7 @@ class CUDAGraphHook(Hook):
             return
         self._model = model
         for name, network in list(model.named_children()):
-            if is_model_wrapper(network):
-                setattr(model, name, network.module)
+            setattr(model, name, unwrapped(network))
 
     def before_train(self, runner: Runner) -> None:
         """From now on ``train_step`` updates through the graph."""
@@ -99,8 +99,8 @@ def obstacle(runner: Runner, model: nn.Module) -> "str | None":
             return "the networks are compiled in a mode that captures graphs of its own"
     if torch.is_anomaly_enabled():
         return "autograd looks for anomalies, and so waits for values"
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        backend = torch.distributed.get_backend()
+    if is_distributed():
+        backend = get_backend()
         if "nccl" not in backend:
             return f"{backend} averages the gradients, and not NCCL"
     for name, wrapper in runner.optim_wrapper.items():

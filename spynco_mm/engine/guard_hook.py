@@ -5,11 +5,11 @@ import re
 
 import torch
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import get_state_dict
 
 from spynco_mm.models import ExactConsistency
+from spynco_mm.models.adapter import unwrapped
 from spynco_mm.utils.checkpoint import CheckpointError, same_kind
 
 
@@ -41,7 +41,7 @@ class GuardHook(Hook):
         named = source or runner.work_dir
         if runner._resume:
             _check_progress(named, checkpoint)
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         _check_types(named, get_state_dict(model), checkpoint, runner._resume)
         _check_forms(named, model, checkpoint)
         hub = checkpoint.get("message_hub")

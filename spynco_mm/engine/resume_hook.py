@@ -11,12 +11,12 @@ from mmagic.models.editors.cyclegan.cyclegan_modules import GANImageBuffer
 from mmagic.registry import HOOKS, MODELS
 from mmengine.dist import all_gather_object, get_rank, get_world_size, master_only
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner, find_latest_checkpoint
 from mmengine.runner.checkpoint import get_state_dict
 
 from spynco_mm.compat import average_gradients
+from spynco_mm.models.adapter import unwrapped
 from spynco_mm.models.image_pool import ImagePool
 from spynco_mm.utils.checkpoint import describe_mismatch, parse_config
 
@@ -184,7 +184,7 @@ class ExactResumeHook(Hook):
                     "on, but not exactly as it would have."
                 )
             saved = everyones[get_rank() % len(everyones)]
-            for buffer, images in zip(_image_buffers(self._model(runner)), saved):
+            for buffer, images in zip(_image_buffers(unwrapped(runner.model)), saved):
                 _refill(buffer, images)
         if self._accumulating(runner):
             for parameter, grad in zip(
@@ -209,7 +209,7 @@ class ExactResumeHook(Hook):
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Bring together what only the single processes have; only rank 0 saves."""
-        pools = [_held(buffer) for buffer in _image_buffers(self._model(runner))]
+        pools = [_held(buffer) for buffer in _image_buffers(unwrapped(runner.model))]
         if get_world_size() > 1:
             pools = [pool if isinstance(pool, list) else pool.cpu() for pool in pools]
             self._pools = all_gather_object(pools)
@@ -251,7 +251,7 @@ class ExactResumeHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Refuse a checkpoint that does not fit; take over its sampler and pools to resume."""
         weights = checkpoint.get("state_dict", checkpoint)
-        message = describe_mismatch(get_state_dict(self._model(runner)), weights)
+        message = describe_mismatch(get_state_dict(unwrapped(runner.model)), weights)
         if message:
             raise ValueError(
                 f"The checkpoint does not fit the model of this config: {message}; use the config "
@@ -275,10 +275,6 @@ class ExactResumeHook(Hook):
         if checkpoint.get("sampler_seed") is not None:
             # The sampler was built before the checkpoint was read, from the seed of this config.
             runner.train_dataloader.sampler.seed = checkpoint["sampler_seed"]
-
-    @staticmethod
-    def _model(runner: Runner) -> torch.nn.Module:
-        return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
 def _other_settings(cfg: dict, checkpoint: dict) -> "list[str]":

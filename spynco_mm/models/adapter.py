@@ -7,6 +7,11 @@ from torch import Tensor, nn
 COPIES = 4
 
 
+def unwrapped(network: nn.Module) -> nn.Module:
+    """A model or network without its wrapper of distributed training, if it has one."""
+    return network.module if is_model_wrapper(network) else network
+
+
 class AnyGenerator:
     """What training and colorizing ask of a generator, answered for every network.
 
@@ -25,7 +30,7 @@ class AnyGenerator:
 
     def __init__(self, network: nn.Module):
         self.network = network
-        self._inner = network.module if is_model_wrapper(network) else network
+        self._inner = unwrapped(network)
         self.num_outputs: int = getattr(self._inner, "num_outputs", 1)
         self.stride: int = getattr(self._inner, "stride", 4)
         self.min_size: int = getattr(self._inner, "min_size", 16)

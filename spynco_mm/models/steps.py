@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from mmengine.dist import is_distributed
 from mmengine.optim import OptimWrapper
 from torch import Tensor
 
@@ -42,7 +43,7 @@ def take_step(wrapper: OptimWrapper) -> Tensor | None:
     wrapper._inner_count += 1
     if not wrapper.should_update():
         return None
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if is_distributed():
         average_gradients(p for group in wrapper.optimizer.param_groups for p in group["params"])
     norms = []
     clip = getattr(wrapper, "clip_func", None)
