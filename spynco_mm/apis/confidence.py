@@ -5,10 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from spynco_mm.datasets.picture import BAND
 from spynco_mm.evaluation import rgb_to_lab
-
-#: Rows that are worked on at once.
-BAND = 256
 
 #: Levels of a picture of the disagreement for a difference of 1 in CIELAB: white is 51 or more.
 LEVELS = 5

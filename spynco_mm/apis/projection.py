@@ -9,14 +9,12 @@ from scipy.linalg import qr
 from torch import Tensor
 
 from spynco_mm.datasets.images import DataError
+from spynco_mm.datasets.picture import BAND
 from spynco_mm.models import ExactConsistency, HandcraftedTranslation
 
 from .guided import guided_resize
 from .hints import Hints, Layer, hint_layer
 from .pictures import Picture
-
-#: Rows that are worked on at once where a whole picture of floats would not fit.
-BAND = 256
 
 
 def to_gray(pixels: np.ndarray, translation: HandcraftedTranslation) -> np.ndarray:
