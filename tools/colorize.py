@@ -142,35 +142,24 @@ def parse_args() -> argparse.Namespace:
         metavar="GIB",
         help="for the network's activations; larger pictures are tiled (default: 2 on the CPU)",
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.given = {name for name, value in vars(args).items() if value != parser.get_default(name)}
+    return args
 
 
-#: What a network is needed for, with what it is when it is not given.
-OF_NETWORKS = dict(
-    config=None,
-    raw=False,
-    output="1",
-    working_size=None,
-    device=None,
-    batch_size=8,
-    memory=None,
-    confidence=False,
-)
+#: Options that a network is needed for, and those that have no meaning for films.
+OF_NETWORKS = (
+    "config", "raw", "output", "working_size", "device", "batch_size", "memory", "confidence",
+)  # fmt: skip
+OF_PICTURES = (
+    "project", "raw", "hint", "hints", "format", "compare", "confidence", "sheet", "keep_color",
+    "workers",
+)  # fmt: skip
 
 
-#: What has no meaning for films, likewise.
-OF_PICTURES = dict(
-    project=False,
-    raw=False,
-    hint=[],
-    hints=None,
-    format=None,
-    compare=False,
-    confidence=False,
-    sheet=None,
-    keep_color=False,
-    workers=None,
-)
+def first_given(args: argparse.Namespace, names: "tuple[str, ...]") -> "str | None":
+    """The first of some options that is not at its default, as it is written; None if all are."""
+    return next((f"--{n.replace('_', '-')}" for n in names if n in args.given), None)
 
 
 def is_film(name: "str | Path") -> bool:
@@ -189,11 +178,8 @@ def colorize_film(args: argparse.Namespace, colorizer: Colorizer) -> None:
 
 def check_film(args: argparse.Namespace) -> None:
     """Refuse what does not go with a film."""
-    given = [name for name, default in OF_PICTURES.items() if getattr(args, name) != default]
-    if given:
-        raise ValueError(
-            f"--{given[0].replace('_', '-')} is for pictures, not films; leave it out."
-        )
+    if option := first_given(args, OF_PICTURES):
+        raise ValueError(f"{option} is for pictures, not films; leave it out.")
     if len(args.inputs) != 1 or not is_film(args.out):
         raise ValueError(
             "A film is colorized by itself, and --out names the file, such as film_color.mp4; got "
@@ -203,12 +189,8 @@ def check_film(args: argparse.Namespace) -> None:
 
 def another_programs_work(args: argparse.Namespace) -> Colored:
     """What takes the colorizer's place with ``--project``."""
-    given = [name for name, default in OF_NETWORKS.items() if getattr(args, name) != default]
-    if given:
-        raise ValueError(
-            f"--project runs no network, so --{given[0].replace('_', '-')} has no effect; leave it "
-            "out."
-        )
+    if option := first_given(args, OF_NETWORKS):
+        raise ValueError(f"--project runs no network, so {option} has no effect; leave it out.")
     if len(args.inputs) != 1 or not all(map(os.path.isfile, [args.checkpoint, *args.inputs])):
         raise ValueError(
             "--project takes two picture files, the one that was colorized and the result; got "
