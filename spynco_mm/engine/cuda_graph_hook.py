@@ -2,7 +2,7 @@
 
 import torch
 from mmagic.registry import HOOKS
-from mmengine.dist import get_backend, is_distributed
+from mmengine.dist import is_distributed
 from mmengine.hooks import Hook
 from mmengine.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
@@ -100,7 +100,7 @@ def obstacle(runner: Runner, model: nn.Module) -> "str | None":
     if torch.is_anomaly_enabled():
         return "autograd looks for anomalies, and so waits for values"
     if is_distributed():
-        backend = get_backend()
+        backend = torch.distributed.get_backend()
         if "nccl" not in backend:
             return f"{backend} averages the gradients, and not NCCL"
     for name, wrapper in runner.optim_wrapper.items():
