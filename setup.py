@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parent
 #: What OpenMMLab's package manager looks for under <package>/.mim.
 MIM = ("configs", "tools", "model-index.yml")
 #: Tools that become commands; see tools/commands.
-COMMANDS = ("colorize", "demo", "export", "test", "train")
+COMMANDS = ("colorize", "demo", "export", "prepare_data", "test", "train")
 
 
 def requirements(name: str) -> list:
@@ -54,7 +54,9 @@ setup(
     packages=[*find_packages(include=["spynco_mm", "spynco_mm.*"]), "spynco_commands"],
     package_dir={"spynco_commands": "tools/commands"},
     entry_points={
-        "console_scripts": [f"spynco-{name} = spynco_commands:{name}" for name in COMMANDS]
+        "console_scripts": [
+            f"spynco-{name.replace('_', '-')} = spynco_commands:{name}" for name in COMMANDS
+        ]
     },
     python_requires=">=3.10,<3.13",
     install_requires=[FAMILY["torch"], *requirements("runtime")],

@@ -1,6 +1,6 @@
 """This release, and what it works with: the one place for both, which setup.py reads too."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 #: Versions of mmagic and its family. One package of each group must be there, or another that
 #: brings the module that the first is named after; of mmcv any build will do, since nothing here

@@ -18,7 +18,7 @@ from spynco_mm.version import SUPPORTED, __version__
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ("configs", "tools")
-COMMANDS = ("colorize", "demo", "export", "test", "train")
+COMMANDS = ("colorize", "demo", "export", "prepare_data", "test", "train")
 
 
 def requirement_lines(name):
@@ -151,7 +151,7 @@ def test_wheel(tree, wheel, tmp_path, tiny_checkpoint):
         found = [e for e in extras if any(m is None or m.evaluate({"extra": e}) for m in markers)]
         assert found == list(of), name
     commands = sorted(path.name for path in (tmp_path / "installed" / "bin").iterdir())
-    assert commands == [f"spynco-{name}" for name in COMMANDS]
+    assert commands == [f"spynco-{name.replace('_', '-')}" for name in COMMANDS]
     tools = [package / ".mim" / "tools" / f"{name}.py" for name in COMMANDS]
     started = outside(tmp_path, sys.executable, "-c", STARTED).splitlines()
     assert sorted(started) == [f"True {tool} a b --c" for tool in tools]

@@ -59,7 +59,7 @@ def main() -> None:
     args = parse_args()
     with one_sentence_errors():
         if importlib.util.find_spec("gradio") is None:
-            raise ValueError("The page needs gradio; pip install -e '.[demo]'.")
+            raise ValueError("The page needs gradio; pip install 'gradio>=5,<6'.")
         from spynco_mm.apis.demo import launch_demo
 
         if args.working_size is None:

@@ -98,8 +98,8 @@ def _onnx(module: GrayToColor, path: Path) -> None:
     missing = [n for n in ("onnx", "onnxruntime") if importlib.util.find_spec(n) is None]
     if missing:
         raise ExportError(
-            f"Export to ONNX needs {' and '.join(missing)}; pip install -e '.[export]', or export "
-            "to TorchScript."
+            f"Export to ONNX needs {' and '.join(missing)}; pip install {' '.join(missing)}, or "
+            "export to TorchScript."
         )
     outputs = [f"color_G{i}" for i in module.outputs]
     axes = {0: "batch", 2: "height", 3: "width"}

@@ -43,7 +43,7 @@ def pyav() -> Any:
         import av
     except ImportError as error:
         raise DataError(
-            "films are read and written with the extra PyAV; pip install -e '.[video]'."
+            "films are read and written with the extra PyAV; pip install 'av>=17'."
         ) from error
     return av
 

@@ -14,6 +14,8 @@ from .base import ColorizationDataset
 from .download import first_on_each_node, prepare_data
 from .images import DataError
 
+FETCH = "'spynco-prepare-data cifar10' (in a clone 'python tools/prepare_data.py cifar10')"
+
 
 class _DataOnly(pickle.Unpickler):
     """Loads arrays, lists and strings, and refuses everything that could run code."""
@@ -36,7 +38,7 @@ class _DataOnly(pickle.Unpickler):
 
 def _load(path: Path, parse: Callable[[dict], Any]) -> Any:
     """Read one of CIFAR-10's files and make something of its content."""
-    remedy = "remove its folder and run 'python tools/prepare_data.py cifar10'."
+    remedy = f"remove its folder and run {FETCH}."
     try:
         with open(path, "rb") as file:
             return parse(_DataOnly(file, encoding="latin1").load())
@@ -90,8 +92,7 @@ class CIFAR10Colorization(ColorizationDataset):
             first_on_each_node(lambda: prepare_data("cifar10", self.data_root))
         elif not folder.is_dir():
             raise DataError(
-                f"{folder}: there is no such folder; run 'python tools/prepare_data.py cifar10', "
-                "or set download=True."
+                f"{folder}: there is no such folder; run {FETCH}, or set download=True."
             )
         files = CIFAR10.train_list if self.split == "train" else CIFAR10.test_list
         batches = [_load(folder / name, _parse_batch) for name, _ in files]
@@ -104,7 +105,7 @@ class CIFAR10Colorization(ColorizationDataset):
             raise DataError(
                 f"{folder}: the {self.split} files have labels from {min(labels)} to {max(labels)} "
                 f"for {len(classes)} classes; remove it and run "
-                "'python tools/prepare_data.py cifar10'."
+                f"{FETCH}."
             )
         # The pictures have no files of their own; the name is one for whoever saves a result.
         return [

@@ -62,7 +62,7 @@ def _formats(path: PathLike, head: bytes) -> "tuple[str, ...]":
     if head[4:8] == b"ftyp" and (head[8:11] in (b"hei", b"hev") or suffix in HEIF_SUFFIXES):
         if not has_heif():
             raise DataError(
-                "HEIF is read with the extra pillow-heif; pip install -e '.[heif]', or save it as "
+                "HEIF is read with the extra pillow-heif; pip install pillow-heif, or save it as "
                 "JPEG."
             )
         _register_heif()

@@ -4,7 +4,6 @@ import gzip
 import hashlib
 import http.client
 import os
-import shlex
 import shutil
 import tarfile
 import zipfile
@@ -153,8 +152,7 @@ def _fetch_and_unpack(name: str, source: Source, root: Path) -> None:
                 ) from error
             raise DataError(
                 f"{source.url} cannot be fetched ({error}); fetch it on a computer with a network, "
-                f"put it at {archive} and run 'python tools/prepare_data.py {name} --root "
-                f"{shlex.quote(str(root))}'."
+                f"put it at {archive} and run the same command again."
             ) from error
     verify(archive, source.algorithm, source.checksum)
     # Under its own name only when it is complete, so that a folder that exists is whole.

@@ -393,7 +393,7 @@ class UCMercedColorization(FolderColorization):
         if not Path(self.data_root, "Images").is_dir():
             raise DataError(
                 f"{self.data_root}: there is no folder 'Images' in it; fetch UC Merced Land Use "
-                "with 'python tools/prepare_data.py ucmerced', or set data_root to the folder that "
-                "holds 'Images'."
+                "with 'spynco-prepare-data ucmerced' (in a clone 'python tools/prepare_data.py "
+                "ucmerced'), or set data_root to the folder that holds 'Images'."
             )
         return super().load_data_list()

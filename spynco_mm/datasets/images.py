@@ -99,7 +99,7 @@ def unread(paths: "Sequence[Path]") -> str:
     more = f" and {len(paths) - len(names)} more" if len(paths) > len(names) else ""
     what = "1 file is no picture" if len(paths) == 1 else f"{len(paths)} files are no pictures"
     heif = sum(path.suffix.lower() in HEIF_SUFFIXES for path in paths)
-    remedy = f" (HEIF, {heif} of them, is with pip install -e '.[heif]')" if heif else ""
+    remedy = f" (HEIF, {heif} of them, is with pip install pillow-heif)" if heif else ""
     return f"{what} we read{remedy}: {', '.join(names)}{more}"
 
 

@@ -177,7 +177,7 @@ def test_what_is_refused(film, colorize, tiny_checkpoint, tmp_path, monkeypatch)
     with pytest.raises(ValueError, match="parts of another film, network or settings"):
         colorize_video(colorize, film, tmp_path / "b.mp4")
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(DataError, match=r"extra PyAV; pip install -e '.\[video\]'"):
+    with pytest.raises(DataError, match=r"extra PyAV; pip install 'av>=17'"):
         colorize_video(colorize, film, tmp_path / "a.mp4")
     assert os.listdir(tmp_path) == ["b.mp4.parts"]
 

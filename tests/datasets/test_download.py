@@ -90,8 +90,8 @@ def test_missing_on_the_server(offer, server, tmp_path):
         prepare_data("toy", tmp_path)
     assert re.fullmatch(
         r"http://127\.0\.0\.1:\d+/toy\.zip cannot be fetched \(HTTP Error 404: Not Found\); fetch "
-        r"it on a computer with a network, put it at .*/toy\.zip and run "
-        r"'python tools/prepare_data\.py toy --root .*'\.",
+        r"it on a computer with a network, put it at .*/toy\.zip and "
+        r"run the same command again\.",
         str(info.value),
     )
 

@@ -368,5 +368,5 @@ def test_ucmerced(ucmerced):
             assert item["img_path"].split("/")[-2] == train.metainfo["classes"][item["gt_label"]]
     assert (ucmerced / "split_Images_seed0_0.8.json").exists()
     shutil.rmtree(ucmerced / "Images")
-    with pytest.raises(DataError, match=r"no folder 'Images' .*tools/prepare_data.py ucmerced"):
+    with pytest.raises(DataError, match=r"no folder 'Images' .*spynco-prepare-data ucmerced"):
         UCMercedColorization(data_root=ucmerced)

@@ -21,6 +21,6 @@ def start(tool: str) -> None:
     os.execv(sys.executable, [sys.executable, script, *sys.argv[1:]])
 
 
-colorize, demo, export, test, train = (
-    partial(start, tool) for tool in ("colorize", "demo", "export", "test", "train")
+colorize, demo, export, prepare_data, test, train = (
+    partial(start, tool) for tool in ("colorize", "demo", "export", "prepare_data", "test", "train")
 )
