@@ -1,6 +1,7 @@
 """One call per table or figure of the paper."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 from . import classification
 from .colorization import CURVES, ROWS, ablation, averaged_epochs, figure5, figure6
@@ -25,6 +26,8 @@ def reproduce(study: Study, targets: Sequence[str]) -> str:
         ValueError: Something in the way of the trainings, before any of them.
         ChildProcessError: A training failed.
     """
+    if "fig7" in targets and find_spec("pycirclize") is None:
+        raise ValueError("Figure 7 is drawn by pycirclize; pip install pycirclize pandas.")
     classify = [target for target in targets if target in ("table3", "fig7")]
     if classify:
         classification.check(study)

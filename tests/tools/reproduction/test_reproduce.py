@@ -187,6 +187,13 @@ def test_missing_labels_are_said_before_any_training(tmp_path):
         reproduce(study(tmp_path, data=str(pictures), cfg_options={}), ["fig7"])
 
 
+def test_what_figure_7_needs_is_asked_for_before_any_training(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pycirclize", None)
+    with pytest.raises(ValueError, match=r"drawn by pycirclize; pip install pycirclize pandas\."):
+        reproduce(study(tmp_path), ["fig7"])
+    assert not list(tmp_path.iterdir())
+
+
 def test_tables_without_an_evaluation_are_refused(tmp_path):
     late = {**TINY, "train_cfg.val_interval": 2}
     with pytest.raises(ValueError, match="up to epoch 1, but the first is after epoch 2"):
