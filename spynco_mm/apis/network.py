@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spynco_mm.datasets.images import DataError
@@ -227,7 +226,7 @@ class GrayNetwork:
         small = [max(1, round(side * scale)) for side in size]
         reduced = gray
         if scale < 1:
-            reduced = F.interpolate(gray, small, mode="bicubic", antialias=True).clamp(0, 255)
+            reduced = bicubic(gray, small).clamp(0, 255)
         results = []
         for small_output in self._full_size(reduced, np.dtype(np.float32), None):
             color = torch.from_numpy(small_output).permute(0, 3, 1, 2) * 255

@@ -117,9 +117,7 @@ class ContactSheet:
             ) from error
 
     def add(self, job: Job, pixels: np.ndarray) -> None:
-        """Keep a small copy of a side-by-side picture, H×W×3; may be called from any thread."""
-        if pixels.dtype == np.uint16:
-            pixels = (pixels >> 8).astype(np.uint8)
+        """Keep a small copy of a picture, H×W×3 bytes; may be called from any thread."""
         image = Image.fromarray(pixels)
         image.thumbnail((8 * THUMBNAIL, THUMBNAIL))
         self._thumbnails[job] = image
