@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from spynco_mm.apis import Colorizer
 from spynco_mm.apis.film import CODECS, VIDEO_SUFFIXES
-from spynco_mm.apis.hints import Hinted, Hints, parse_hint
+from spynco_mm.apis.hints import Hints, parse_hint
 from spynco_mm.apis.jobs import Report, colorize_files
 from spynco_mm.apis.pictures import OUTPUT_SUFFIXES, read_picture
 from spynco_mm.apis.planning import left_out, plan
@@ -247,16 +247,16 @@ def colorize(args: argparse.Namespace) -> int:
                 "--confidence compares outputs, but this network has one; leave it out."
             )
     suffix = f".{args.format}" if args.format else None
+    hints = None
     if args.hint or args.hints:
         if args.raw:
             raise ValueError("--raw leaves out the projection, which hints need; leave one out.")
         hints = Hints.points(parse_hint(hint) for hint in args.hint)
         if args.hints:
             hints += Hints.strokes(read_picture(args.hints))
-        colorizer = Hinted(colorizer, hints)
     outputs = [int(args.output)] if args.confidence and args.output == "1" else colorizer.outputs
     jobs = plan(inputs, args.out, outputs, suffix, args.compare, args.confidence)
-    if isinstance(colorizer, Hinted) and len(jobs) > 1:
+    if hints and len(jobs) > 1:
         raise ValueError(
             f"--hint and --hints belong to one picture, but there are {len(jobs)}; name that alone."
         )
@@ -275,6 +275,7 @@ def colorize(args: argparse.Namespace) -> int:
         overwrite=args.overwrite,
         keep_color=args.keep_color,
         show=sheet.add if sheet else None,
+        hints=hints,
     )
     print_report(report, len(jobs))
     if unseen := left_out(inputs, args.out):

@@ -259,22 +259,3 @@ def _note(hints: Hints, colors: Tensor, gray: Tensor, projection: Any) -> str:
         f"the picture's grey was kept where hints have another, by up to {off[worst]:.1f} levels "
         f"at {hints.x[worst]},{hints.y[worst]}, where {names[0]} became {names[1]}"
     )
-
-
-class Hinted:
-    """A ``Colorizer``, or what stands in for one, whose pictures have hints.
-
-    Args:
-        colorizer: What colorizes.
-        hints: Of every picture that it is given.
-    """
-
-    def __init__(self, colorizer: Any, hints: Hints):
-        self.colorizer, self.hints = colorizer, hints
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.colorizer, name)
-
-    def colorize_pictures(self, pictures: Sequence[Picture]) -> "list[list[Picture]]":
-        """As the colorizer's."""
-        return self.colorizer.colorize_pictures(pictures, [self.hints] * len(pictures))

@@ -19,6 +19,7 @@ from spynco_mm.utils.files import write_atomically
 
 from .colorizer import Colorizer
 from .confidence import disagreement, disagreement_picture
+from .hints import Hints
 from .pictures import LONGEST, OUTPUT_SUFFIXES, Picture, encode_picture, fit_to_format, read_picture
 from .planning import Job
 from .projection import grey_error, to_gray
@@ -263,6 +264,7 @@ def colorize_files(
     keep_color: bool = False,
     show: Show | None = None,
     progress: bool = True,
+    hints: Hints | None = None,
 ) -> Report:
     """Do the jobs. While the network computes, other threads read ahead and write behind.
 
@@ -278,6 +280,7 @@ def colorize_files(
         keep_color: Refuse coloured pictures rather than turning them grey.
         show: Called with every job and its side-by-side picture, in any order and from any thread.
         progress: Show a progress bar.
+        hints: Colours that are known in places, of every picture.
     """
     report = Report()
     started, network = time.perf_counter(), colorizer.network_seconds
@@ -298,7 +301,9 @@ def colorize_files(
                 except Exception as error:
                     book.failed(job, error)
             try:
-                results = colorizer.colorize_pictures([picture for _, picture in ready])
+                results = colorizer.colorize_pictures(
+                    [picture for _, picture in ready], [hints] * len(ready)
+                )
             except (DataError, RuntimeError, MemoryError) as error:
                 for job, _ in ready:
                     book.failed(job, error)

@@ -250,7 +250,7 @@ def test_one_bad_file_does_not_stop_the_rest(album, tmp_path, colorizer):
 
 
 def test_a_picture_the_network_cannot_take(album, tmp_path, colorizer, monkeypatch):
-    def colorize_pictures(pictures):
+    def colorize_pictures(pictures, hints):
         if pictures and pictures[0].pixels.shape == (50, 30):
             raise RuntimeError("out of memory\nTried to allocate")
         return Colorizer.colorize_pictures(colorizer, pictures)
@@ -389,7 +389,7 @@ def test_reading_and_writing_go_on_while_the_network_computes(tmp_path, colorize
         written[number].set()
         return content
 
-    def computing(pictures):
+    def computing(pictures, hints):
         number = pictures[0].pixels.shape[1] - 20
         started[number].set()
         for event in (*read[number + 1 :][:1], *written[:number][-1:]):
