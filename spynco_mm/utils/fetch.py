@@ -8,13 +8,16 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+#: Seconds without a byte after which a connection counts as broken.
+TIMEOUT = 30
+
 
 def progress_bar(total: int | None, done: int, what: str) -> tqdm:
     """A bar that counts bytes."""
     return tqdm(total=total, initial=done, desc=what, unit="B", unit_scale=True, unit_divisor=1024)
 
 
-def fetch(url: str, file: Path, timeout: float = 30) -> None:
+def fetch(url: str, file: Path) -> None:
     """Download to ``file``, through ``file.part``, which a later call continues.
 
     A connection that breaks is taken up again where it broke, as long as each brings something.
@@ -22,7 +25,6 @@ def fetch(url: str, file: Path, timeout: float = 30) -> None:
     Args:
         url: What to fetch.
         file: Where to put it, once complete.
-        timeout: Seconds without a byte after which a connection counts as broken.
 
     Raises:
         OSError, http.client.HTTPException: The server cannot be reached, refuses, or breaks off at
@@ -34,7 +36,7 @@ def fetch(url: str, file: Path, timeout: float = 30) -> None:
     while True:
         done = part.stat().st_size
         try:
-            _fetch_rest(url, part, timeout)
+            _fetch_rest(url, part)
             break
         except (OSError, http.client.HTTPException):
             if part.stat().st_size <= done:
@@ -42,12 +44,12 @@ def fetch(url: str, file: Path, timeout: float = 30) -> None:
     os.replace(part, file)
 
 
-def _fetch_rest(url: str, part: Path, timeout: float) -> None:
+def _fetch_rest(url: str, part: Path) -> None:
     """Append to ``part`` what it lacks."""
     done = part.stat().st_size
     request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
     try:
-        response = urllib.request.urlopen(request, timeout=timeout)
+        response = urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         if error.code != 416:
             raise

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from spynco_mm.utils.files import write_atomically
 
+#: Images are shown at least so many pixels high and wide.
+MIN_SIZE = 128
 BACKGROUND = 255
 INK = (38, 38, 38)
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
@@ -32,9 +34,7 @@ def _titles(num_outputs: int) -> list[str]:
     return ["grey", *outputs, "real"]
 
 
-def pyramid_grid(
-    samples: Sequence[tuple[Tensor, Tensor, Tensor]], min_size: int = 128
-) -> np.ndarray:
+def pyramid_grid(samples: Sequence[tuple[Tensor, Tensor, Tensor]]) -> np.ndarray:
     """One row per image: grey, G_N, ..., G_1, real; for a model without pyramid grey, output, real.
 
     Small images are enlarged by a whole factor, pixel by pixel: what one sees is what the network
@@ -44,7 +44,6 @@ def pyramid_grid(
         samples: Of one model, as :func:`spynco_mm.evaluation.read_images` gives them: grey input
             (3×H×W), outputs (N×3×H×W, final output first), real image (3×H×W), BGR, 0 to 255.
             Their sizes may differ.
-        min_size: Images are shown at least so many pixels high and wide.
 
     Returns:
         H×W×3 bytes, RGB.
@@ -59,7 +58,7 @@ def pyramid_grid(
         raise ValueError("pyramid_grid: there is no sample to show.")
     rows = []
     for gray, outputs, real in samples:
-        factor = max(1, math.ceil(min_size / min(real.shape[1:])))
+        factor = max(1, math.ceil(MIN_SIZE / min(real.shape[1:])))
         images = [to_rgb(image) for image in (gray, *outputs.flip(0), real)]
         rows.append([image.repeat(factor, axis=0).repeat(factor, axis=1) for image in images])
 

@@ -70,8 +70,8 @@ class _Worker:
         self.process.join()
 
 
-def attainable_rate(cell: Cell, seconds: float = 0.5) -> float:
-    """Floating-point operations per second of a large matrix product, the best of several.
+def attainable_rate(cell: Cell) -> float:
+    """Floating-point operations per second of a large matrix product, the best of half a second.
 
     It is computed as a product and as a 1×1 convolution: on a CPU two libraries, of which one or
     the other is faster, depending on the processor; on a GPU, in float32, torch lets convolutions
@@ -88,7 +88,7 @@ def attainable_rate(cell: Cell, seconds: float = 0.5) -> float:
     pixels, kernel = a.view(1, size, 1, size).permute(0, 3, 1, 2), a[..., None, None]
     dilation = 1 if cell.device == "cuda" else 2
     wait = torch.cuda.synchronize if cell.device == "cuda" else lambda: None
-    best, end = float("inf"), time.perf_counter() + seconds
+    best, end = float("inf"), time.perf_counter() + 0.5
     while best == float("inf") or time.perf_counter() < end:
         for product in (lambda: a @ a, lambda: F.conv2d(pixels, kernel, dilation=dilation)):
             start = time.perf_counter()

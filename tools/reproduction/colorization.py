@@ -11,7 +11,7 @@ from scipy.stats import bootstrap
 from spynco_mm.evaluation.colorization_metric import PROJECTED, UINT8_SCORE
 from spynco_mm.evaluation.tables import COLUMNS, UINT8_NOTE, markdown_table
 
-from .curves import plot_curves
+from .curves import SCORES, plot_curves
 from .epoch_grid import epoch_grid
 from .results import (
     LABELS,
@@ -106,7 +106,7 @@ def _curve(histories: list[dict[int, dict]], row: str) -> dict:
             score: [
                 [history[e]["metrics"][f"{row}/{score}"] for e in epochs] for history in histories
             ]
-            for score in ("MSE", "SSIM")
+            for score in SCORES
         },
     )
 

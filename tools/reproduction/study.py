@@ -190,6 +190,6 @@ class Study:
         folder = self.folder / "runs" / f"{variant}_seed{seed}"
         return Run(f"{variant}, seed {seed}", cfg, folder, self.gpus)
 
-    def runs(self, variants: Sequence[str], seeds: Sequence[int] | None = None) -> list[Run]:
+    def runs(self, variants: Sequence[str]) -> list[Run]:
         """Trainings of this study, seed by seed."""
-        return [self.run(v, seed) for seed in (seeds or self.seeds) for v in variants]
+        return [self.run(v, seed) for seed in self.seeds for v in variants]
