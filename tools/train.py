@@ -46,7 +46,12 @@ def parse_args() -> argparse.Namespace:
         help="mixed precision, on GPU (default with the flag: float16)",
     )
     launch.add_compile_argument(parser)
-    launch.add_cuda_graph_argument(parser)
+    parser.add_argument(
+        "--cuda-graph",
+        choices=["on", "off"],
+        help="capture the training step as a CUDA graph, or not, instead of what the config says "
+        "(ours: on)",
+    )
     parser.add_argument("--seed", type=int, help="seed of the run, instead of the config's")
     parser.add_argument(
         "--deterministic", action="store_true", help="deterministic kernels, possibly slower"

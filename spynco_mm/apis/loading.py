@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from spynco_mm.models import ExactConsistency, HandcraftedTranslation
 from spynco_mm.models.adapter import AnyGenerator
-from spynco_mm.models.translations import build_consistency
 from spynco_mm.utils.checkpoint import (
     CheckpointError,
     PathLike,
@@ -121,7 +120,7 @@ def _build_generator(cfg: dict, weights: dict) -> nn.Module:
         raise ValueError(f"its weights do not fit its config: {message}")
     generator.load_state_dict(weights, assign=True)
     if consistency is not None:
-        generator.consistency = build_consistency(consistency)
+        generator.consistency = MODELS.build(consistency)
     return generator.eval().requires_grad_(False)
 
 

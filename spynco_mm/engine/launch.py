@@ -271,16 +271,6 @@ def enable_compile(cfg: Config, mode: str) -> None:
     cfg.custom_hooks = [*hooks, dict(type="CompileHook", mode=mode)]
 
 
-def add_cuda_graph_argument(parser: argparse.ArgumentParser) -> None:
-    """The option ``--cuda-graph on|off``, for :func:`set_cuda_graph`."""
-    parser.add_argument(
-        "--cuda-graph",
-        choices=["on", "off"],
-        help="capture the training step as a CUDA graph, or not, instead of what the config says "
-        "(ours: on)",
-    )
-
-
 def set_cuda_graph(cfg: Config, setting: str) -> None:
     """Switch a run's ``CUDAGraphHook`` on or off.
 

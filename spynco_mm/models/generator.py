@@ -12,7 +12,6 @@ from .layers import Conv2d, ConvBlock, MappingConv, ResidualBlock, SeparableConv
 from .ops.layout import layout
 from .ops.padding import pad_to_fit
 from .ops.samples import few_at_a_time
-from .translations import build_consistency
 
 
 @MODELS.register_module()
@@ -146,7 +145,7 @@ class SpyncoGenerator(GANModule):
         self.mapping = conv(
             widths[-1], out_channels, mapping_kernel, MappingConv, mode=upsample_mode, fast=fast
         )
-        self.consistency = build_consistency(consistency)
+        self.consistency = None if consistency is None else MODELS.build(consistency)
 
     @staticmethod
     def decoder_widths(width: int, num_up: int) -> "list[int]":

@@ -266,8 +266,3 @@ class ExactConsistency(BaseModule):
             1, keepdim=True
         )
         return base + scale.clamp(max=1) * chroma
-
-
-def build_consistency(cfg: dict | None) -> ExactConsistency | None:
-    """The module of a config, or None."""
-    return None if cfg is None else MODELS.build(cfg)
