@@ -1,6 +1,5 @@
 """The kinds of pictures that can be colorized, and the way back to each of them."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from spynco_mm.datasets.picture import bytes_of
 from spynco_mm.models import HandcraftedTranslation
+from spynco_mm.utils.files import PathLike
 
 from .pictures import Picture, grey_if_grey, picture_of, read_picture
 from .projection import to_gray
@@ -49,9 +50,7 @@ def _image(picture: Picture, translation: HandcraftedTranslation) -> Input:
             return output  # no mode of Pillow's has these channels
         if picture.alpha is not None:
             output = np.concatenate([output, picture.alpha[..., None]], axis=2)
-        if output.dtype == np.uint16:
-            output = (output >> 8).astype(np.uint8)  # Pillow has no 16-bit RGB
-        result = Image.fromarray(output)
+        result = Image.fromarray(bytes_of(output))  # Pillow has no 16-bit RGB
         result.info.update(picture.metadata)
         return result
 
@@ -129,7 +128,7 @@ def as_input(image: Any, translation: HandcraftedTranslation) -> Input:
         return _array(image, translation)
     if isinstance(image, Image.Image):
         return _image(picture_of(image), translation)
-    if isinstance(image, (str, os.PathLike)):
+    if isinstance(image, PathLike):
         return _image(read_picture(Path(image)), translation)
     raise TypeError(
         f"Colorizer takes paths, PIL images, arrays and tensors, not {type(image).__name__}."

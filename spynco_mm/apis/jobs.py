@@ -14,7 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from spynco_mm.datasets.decoding import picture_size
-from spynco_mm.datasets.images import DataError
+from spynco_mm.datasets.picture import DataError, bytes_of
 from spynco_mm.utils.files import write_atomically
 
 from .colorizer import Colorizer
@@ -80,7 +80,7 @@ def side_by_side(pictures: Sequence[np.ndarray]) -> np.ndarray:
     """Pictures of one height, H×W or H×W×3, uint8 or uint16, as one of H×W×3 bytes."""
     parts = []
     for pixels in pictures:
-        pixels = (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
+        pixels = bytes_of(pixels)
         parts.append(np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels)
     return np.concatenate(parts, axis=1)
 

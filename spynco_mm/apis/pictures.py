@@ -1,7 +1,6 @@
 """Picture files in and out, with what they carry beside the pixels."""
 
 import io
-import os
 import struct
 import zlib
 from dataclasses import replace
@@ -14,7 +13,8 @@ from PIL import Image, PngImagePlugin
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from spynco_mm.datasets.decoding import decode_image, decoding
-from spynco_mm.datasets.picture import DataError, Picture, grey_if_grey
+from spynco_mm.datasets.picture import DataError, Picture, bytes_of, grey_if_grey
+from spynco_mm.utils.files import PathLike
 
 from .metadata import (
     DESCRIPTIVE_TAGS,
@@ -27,8 +27,6 @@ from .metadata import (
 )
 
 __all__ = ["Picture", "encode_picture", "grey_if_grey", "picture_of", "read_picture"]
-
-PathLike = str | os.PathLike
 
 #: What can hold a colour picture and is written as it was read, as one of four formats; everything
 #: else becomes PNG.
@@ -206,9 +204,8 @@ def fit_to_format(picture: Picture, suffix: str) -> Picture:
             f"{pixels.shape[1]}×{pixels.shape[0]} pixels cannot be written as {kind[1:].upper()}, "
             f"which has up to {longest} a side; write PNG or TIFF."
         )
-    if pixels.dtype == np.uint16 and kind in (".jpg", ".webp"):
-        pixels = (pixels >> 8).astype(np.uint8)
-        alpha = None if alpha is None else (alpha >> 8).astype(np.uint8)
+    if kind in (".jpg", ".webp"):
+        pixels, alpha = bytes_of(pixels), None if alpha is None else bytes_of(alpha)
     metadata, notes = for_format(picture.metadata, kind)
     picture = replace(picture, pixels=pixels, alpha=alpha, metadata=metadata)
     picture.add_notes(notes)

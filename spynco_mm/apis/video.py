@@ -20,7 +20,7 @@ import torch
 from tqdm import tqdm
 
 from spynco_mm.datasets.images import DataError
-from spynco_mm.utils.files import lock_folder, write_atomically
+from spynco_mm.utils.files import PathLike, lock_folder, write_atomically
 from spynco_mm.version import __version__
 
 from .colorizer import Colorizer
@@ -211,8 +211,8 @@ def _check(colorizer: Colorizer, codec: str) -> None:
 
 def colorize_video(
     colorizer: Colorizer,
-    source: str | os.PathLike,
-    target: str | os.PathLike,
+    source: PathLike,
+    target: PathLike,
     codec: str = "libx264",
     smoothing: float = 0.8,
     overwrite: bool = False,

@@ -7,13 +7,14 @@ TIFF is read by tifffile, which leaves the meaning of the samples to us, 16-bit 
 import functools
 import importlib.util
 import io
-import os
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from PIL import Image
+
+from spynco_mm.utils.files import PathLike
 
 from .deep import Source, file_samples
 from .picture import (
@@ -25,8 +26,6 @@ from .picture import (
     pillow_samples,
 )
 from .tiff import TIFF_SIGNATURES, read_tiff, tiff_size
-
-PathLike = str | os.PathLike
 
 #: Decoders of Pillow's that are used, of which JPEG includes MPO. It has more, and some start other
 #: programs.

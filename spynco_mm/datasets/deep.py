@@ -1,7 +1,6 @@
 """Samples of files of which Pillow would drop bits, or take one thing for another."""
 
 import io
-import os
 import re
 import struct
 
@@ -9,10 +8,12 @@ import imagecodecs
 import numpy as np
 from PIL import Image
 
+from spynco_mm.utils.files import PathLike
+
 from .picture import DataError, full_range, pillow_samples, without_premultiplication
 
 #: A file, or its content.
-Source = str | os.PathLike | io.BytesIO
+Source = PathLike | io.BytesIO
 Samples = np.ndarray | None
 
 

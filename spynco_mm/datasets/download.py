@@ -20,7 +20,7 @@ from torchvision.datasets import CIFAR10
 from tqdm import tqdm
 
 from spynco_mm.utils.fetch import fetch, progress_bar
-from spynco_mm.utils.files import FULL, lock_folder
+from spynco_mm.utils.files import FULL, PathLike, lock_folder
 
 from .images import DataError
 
@@ -175,7 +175,7 @@ def _fetch_and_unpack(name: str, source: Source, root: Path) -> None:
         shutil.rmtree(unpacking, ignore_errors=True)
 
 
-def prepare_data(name: str, root: str | os.PathLike = "data") -> Path:
+def prepare_data(name: str, root: PathLike = "data") -> Path:
     """Make sure that a data set lies in ``root``: fetch, verify and unpack what is missing.
 
     An archive that lies in ``root`` already is used. Data that are there are not touched.

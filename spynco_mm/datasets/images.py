@@ -1,6 +1,5 @@
 """Pictures for training: every file as 8-bit RGB of any size, and where they are."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,11 +7,10 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from spynco_mm.utils.console import printable
+from spynco_mm.utils.files import PathLike
 
 from .decoding import HEIF_SUFFIXES, TGA_SUFFIXES, decoding, has_heif
-from .picture import DataError, Picture
-
-PathLike = str | os.PathLike
+from .picture import DataError, Picture, bytes_of
 
 #: File names that count as pictures, in any case.
 IMAGE_SUFFIXES = (
@@ -26,16 +24,12 @@ def to_rgb8(picture: Picture) -> np.ndarray:
     """A picture as H×W×3 uint8, RGB: the high byte of 16 bits, and white behind what is
     transparent.
     """
-    pixels, alpha = picture.pixels, picture.alpha
-    if pixels.dtype == np.uint16:
-        # The high byte is exact for both usual ways to widen 8 bits to 16, v·256 and v·257.
-        pixels = (pixels >> 8).astype(np.uint8)
-        alpha = None if alpha is None else (alpha >> 8).astype(np.uint8)
+    pixels = bytes_of(picture.pixels)
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, axis=2)
-    if alpha is None:
+    if picture.alpha is None:
         return np.require(pixels, requirements=["C", "W"])
-    image = Image.fromarray(np.concatenate([pixels, alpha[..., None]], axis=2))
+    image = Image.fromarray(np.concatenate([pixels, bytes_of(picture.alpha)[..., None]], axis=2))
     white = Image.new("RGBA", image.size, "white")
     return np.array(Image.alpha_composite(white, image).convert("RGB"))
 

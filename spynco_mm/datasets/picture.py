@@ -52,6 +52,11 @@ def grey_if_grey(pixels: np.ndarray) -> np.ndarray:
     return pixels
 
 
+def bytes_of(values: np.ndarray) -> np.ndarray:
+    """8 of 16 bits, the high ones: exact for both usual ways to widen a byte, v·256 and v·257."""
+    return (values >> 8).astype(np.uint8) if values.dtype == np.uint16 else values
+
+
 def upright(array: np.ndarray, orientation: int) -> np.ndarray:
     """Undo an EXIF orientation, 1 to 8."""
     if orientation in (5, 6, 7, 8):

@@ -1,11 +1,12 @@
 """Read TIFF by tifffile, which leaves the meaning of the samples to us."""
 
 import logging
-import os
 
 import numpy as np
 import tifffile
 from PIL import Image
+
+from spynco_mm.utils.files import PathLike
 
 from .picture import (
     BAND,
@@ -13,14 +14,13 @@ from .picture import (
     DataError,
     Picture,
     assembled,
+    bytes_of,
     check_size,
     full_range,
     integers,
     pillow_samples,
     without_premultiplication,
 )
-
-PathLike = str | os.PathLike
 
 # What tifffile thinks of a damaged file is said by the error, if there is one.
 tifffile.logger().addHandler(logging.NullHandler())
@@ -103,12 +103,12 @@ def _decode_tiff(page: tifffile.TiffPage) -> Picture:
         colors = np.moveaxis(page.colormap, 0, 1)
         # Some writers fill the low byte only.
         colors = (colors >> 8 if colors.max() > 255 else colors).astype(np.uint8)
-        color, full_alpha = colors[color[..., 0]], np.uint8
+        color = colors[color[..., 0]]
     else:
-        color, full_alpha = full_range(color, most), None
+        color = full_range(color, most)
     alpha = full_range(extra[..., alphas[0]], most) if alphas else None
-    if alphas and full_alpha and alpha.dtype != full_alpha:
-        alpha = (alpha >> 8).astype(full_alpha)
+    if alphas and page.photometric == 3:
+        alpha = bytes_of(alpha)  # as the colours of the palette
     if alphas and meanings[alphas[0]] == 1:
         color = without_premultiplication(color, alpha)
     if page.photometric == 0:

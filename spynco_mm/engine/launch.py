@@ -16,7 +16,7 @@ from mmengine.runner import Runner
 
 from ..compat_names import PACKAGE, config_path
 from ..utils.checkpoint import read_checkpoint
-from ..utils.files import lock_folder
+from ..utils.files import PathLike, lock_folder
 from .run_folder import resume_point
 
 #: What a run reads of a config, beside the arguments of ``Runner``. Other names of our configs,
@@ -54,7 +54,7 @@ COMPILE_FROM = 10000
 
 
 def load_config(
-    path: str | os.PathLike,
+    path: PathLike,
     work_dir: str | None = None,
     cfg_options: dict | None = None,
     launcher: str = "none",

@@ -17,9 +17,7 @@ from mmengine.logging import HistoryBuffer
 from torch import Tensor
 
 from .fetch import fetch
-from .files import FULL
-
-PathLike = str | os.PathLike
+from .files import FULL, PathLike
 
 MAX_CONFIG_CHARACTERS = 1 << 20
 #: Dicts, lists and what is in them, all counted.

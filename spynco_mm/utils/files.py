@@ -9,6 +9,8 @@ from typing import IO
 
 from mmengine.fileio import LocalBackend, register_backend
 
+PathLike = str | os.PathLike
+
 #: What a system says of a disk, a share of one, or a file that can grow no further.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
