@@ -149,7 +149,8 @@ def server():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.files, server.requests, server.breaks, server.ranges = {}, [], [], True
     server.url = f"http://127.0.0.1:{server.server_port}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    polling = dict(poll_interval=0.01)  # 0.5 s would be waited for at the end of each test
+    threading.Thread(target=server.serve_forever, kwargs=polling, daemon=True).start()
     yield server
     server.shutdown()
     server.server_close()
