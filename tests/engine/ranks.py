@@ -164,7 +164,7 @@ def train(name: str, rank: int = 0, world: int = 1) -> dict:
     wrappers = Runner.build_optim_wrapper(runner, cfg.optim_wrapper)
     for wrapper in wrappers.values():
         wrapper.initialize_count_status(network, 0, STEPS)
-    step = network.train_step
+    step = model.train_step
     if name == "captured":
         return captured(model, network, wrappers, batches(rank, world), start)
     if "as it is" in name:
