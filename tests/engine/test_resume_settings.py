@@ -24,6 +24,16 @@ custom_hooks = [dict(type="LossHook"), dict(type="ExactResumeHook"), dict(type="
 LR = 2e-4
 
 
+def schedule(iterations, constant, lr=LR):
+    """The rates of a run that never stops: linear from an iteration on, 0 in the last one."""
+    last = iterations - 1
+    return [lr * min(1, (last - i) / (last - constant)) for i in range(iterations)]
+
+
+def close(rates):
+    return pytest.approx(rates, abs=1e-12)
+
+
 @HOOKS.register_module()
 class RecordRates(Hook):
     def __init__(self):
@@ -62,11 +72,12 @@ def whole(config, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "options, iterations, words",
+    "options, iterations, rates, words",
     [
         (
             dict(train_cfg__max_epochs=6, train_dataloader__batch_size=20),
             2,
+            (12, 6),
             ["max epochs 4 then, 6 now", "iterations per epoch 5 then, 2 now"],
         ),
         (
@@ -76,33 +87,36 @@ def whole(config, tmp_path_factory):
                 optim_wrapper__discriminator__optimizer__lr=1e-3,
             ),
             10,
+            (40, 20, 1e-3),
             ["batch size 8 then, 4 now", "generator lr 0.0002 then, 0.001 now", "discriminator lr"],
         ),
-        (dict(param_scheduler__0__constant_for=0.25), 5, ["generator schedule in iterations"]),
+        (
+            dict(param_scheduler__0__constant_for=0.25),
+            5,
+            (20, 5),
+            ["generator schedule in iterations"],
+        ),
     ],
 )
-def test_the_rates_of_the_config_go_on(config, whole, tmp_path, options, iterations, words):
+def test_the_rates_of_the_config_go_on(config, whole, tmp_path, options, iterations, rates, words):
     """As in a run with these settings that had never stopped."""
-    fresh, _ = train(config, tmp_path / "fresh", **options)
-    resumed, (line,) = train(
-        config, tmp_path / "resumed", resume=whole[0] / "epoch_2.pth", **options
-    )
-    assert resumed == fresh[2 * iterations :]
+    resumed, (line,) = train(config, tmp_path, resume=whole[0] / "epoch_2.pth", **options)
+    assert resumed == close(schedule(*rates)[2 * iterations :])
     assert resumed[-1] == 0 and resumed[0] > 0
     assert all(word in line for word in words)
-    settings = torch.load(next((tmp_path / "resumed").glob("epoch_4.pth")))["meta"]["settings"]
+    settings = torch.load(tmp_path / "epoch_4.pth")["meta"]["settings"]
     assert settings["iterations_per_epoch"] == iterations
 
 
 def test_a_finished_run_is_made_longer(config, whole, tmp_path):
     rates, _ = train(config, tmp_path, resume=whole[0] / "epoch_4.pth", train_cfg__max_epochs=6)
-    # Linear from the 16th of 30 iterations on, 0 in the 30th.
-    assert rates == pytest.approx([LR * (29 - i) / 14 for i in range(20, 30)], abs=1e-12)
+    assert rates == close(schedule(30, 15)[20:])
 
 
 def test_equal_settings_change_nothing(config, whole, tmp_path):
     rates, lines = train(config, tmp_path, resume=whole[0] / "epoch_2.pth")
     assert rates == whole[1][10:] and not lines
+    assert whole[1] == close(schedule(20, 10))
     mine, other = (torch.load(folder / "epoch_4.pth") for folder in (tmp_path, whole[0]))
     assert mine["param_schedulers"] == other["param_schedulers"]
 
