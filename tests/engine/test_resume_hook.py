@@ -2,14 +2,16 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from interruptions import before_file_operations, same
 from mmagic.models.editors.cyclegan.cyclegan_modules import GANImageBuffer
+from mmengine.optim import OptimWrapperDict
 from tiny_run import SCORES, checkpoint, loader, tiny_runner
 
-from spynco_mm.engine import read_history
+from spynco_mm.engine import read_history, resume_hook
 from spynco_mm.engine.resume_hook import _held, _refill
 from spynco_mm.models.image_pool import ImagePool
 
@@ -164,3 +166,21 @@ def test_image_pools_of_both_kinds_are_saved_alike():
         assert same(_held(pool), images[:4]) and same(_held(more), images[:3])
         assert more.query(images[4:]).shape == (1, 3, 4, 4)
         assert len(_held(more)) == 3 and _held(kind(0)) == []
+
+
+def test_more_processes_than_pools_have_them_in_turn(monkeypatch):
+    """Fewer: tests/tools/test_dist_train.py."""
+    monkeypatch.setattr(resume_hook, "get_world_size", lambda: 3)
+    monkeypatch.setattr(resume_hook, "get_rank", lambda: 2)
+    pool, said, hook = ImagePool(4), [], resume_hook.ExactResumeHook()
+    runner = SimpleNamespace(
+        model=SimpleNamespace(image_buffers=[pool]),
+        optim_wrapper=OptimWrapperDict(),
+        hooks=[],
+        logger=SimpleNamespace(warning=said.append),
+    )
+    first, second = torch.rand(2, 3, 3, 4, 4)
+    hook._loaded = dict(image_buffers=[[first], [second]])
+    hook._restore(runner)
+    assert same(_held(pool), first)
+    assert "the image pools of 2 processes, this run has 3" in said[0]

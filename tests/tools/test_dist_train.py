@@ -91,16 +91,6 @@ def test_resume_on_another_number_of_processes(trained, config, tmp_path):
     assert resumed.optim_wrapper.get_lr()["generator.lr"] == [0]
     assert any("image pools of 2 processes, this run has 1" in text for text in warnings)
 
-    # And back, in a run of four epochs.
-    options = ["--resume", tmp_path / "epoch_3.pth", "--cfg-options"]
-    options += ["train_cfg.max_epochs=4", "val_dataloader.batch_size=50"]
-    run, other = two_processes("train", config, "--work-dir", tmp_path / "two", *options)
-    assert run.returncode == other.returncode == 0, run.stdout
-    assert "processes 1 then, 2 now" in run.stdout
-    # The 13th of 16 iterations, linear from the 9th to 0 in the last.
-    assert f"Epoch(train) [4][1/4]  generator.lr: {2e-4 * (1 - 4 / 7):.4e}" in run.stdout
-    assert "Epoch(train) [4][4/4]  generator.lr: 0.0000e+00" in run.stdout
-
 
 def test_diverged_run_stops_on_every_process(config, tmp_path):
     lr = "optim_wrapper.generator.optimizer.lr=1e30"
