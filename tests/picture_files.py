@@ -140,6 +140,15 @@ def tiff_files(folder):
         values = colour(2**bits - 1)
         tiff(path, packed(values, bits), bits, 3, 2)
         yield path, full(values, 2**bits - 1), None
+    # A reduced picture first, and the one itself below it, as in a camera's raw file.
+    path = place("reduced_first")
+    with tifffile.TiffWriter(path) as file:
+        options = dict(photometric="rgb", metadata=None)
+        small = turned(colour(255)[::4, ::4], 6)
+        tags = [(274, 3, 1, 6, True)]
+        file.write(small, subfiletype=1, subifds=1, extratags=tags, **options)
+        file.write(np.ascontiguousarray(turned(colour(255), 6)), **options)
+    yield path, colour(255), None
     # Planes, further channels, premultiplication.
     for most, planes in itertools.product((255, 65535), ("contig", "separate")):
 

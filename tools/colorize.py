@@ -11,7 +11,8 @@ program's. Every file's max |H_t(O) − I| is printed, in levels of 255.
 
 Colour pictures are turned grey first. What is there already is left alone, so an interrupted run
 goes on where it stopped. The exit status is 1 if any picture failed; they are listed at the end,
-as is what differs from its source in more than colour, and what was not read.
+as is what differs from its source in more than colour, and what was not read. It is 1 as well if
+a part of a film could not be read.
 """
 
 if __name__ == "__main__":  # before the imports below, which take seconds
@@ -22,6 +23,7 @@ if __name__ == "__main__":  # before the imports below, which take seconds
 import argparse
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -38,7 +40,6 @@ from spynco_mm.apis.video import colorize_video
 from spynco_mm.datasets.images import unread
 from spynco_mm.models import HandcraftedTranslation
 from spynco_mm.utils.console import one_sentence_errors, printable
-from spynco_mm.utils.files import check_writable
 
 
 def film(text: str) -> "str | list[list[float]]":
@@ -167,13 +168,21 @@ def is_film(name: "str | Path") -> bool:
     return Path(name).suffix.lower() in VIDEO_SUFFIXES
 
 
-def colorize_film(args: argparse.Namespace, colorizer: Colorizer) -> None:
-    """Do what the command line says of a film."""
+def colorize_film(args: argparse.Namespace, colorizer: Colorizer) -> bool:
+    """Do what the command line says of a film; returns whether a part of it could not be read."""
     options = {name: getattr(args, name) for name in ("codec", "smoothing")}
     given = {name: value for name, value in options.items() if value is not None}
+    there = args.out.exists() and not args.overwrite
     report = colorize_video(colorizer, args.inputs[0], args.out, overwrite=args.overwrite, **given)
+    if there:
+        print(f"{printable(args.out)} is there already:")
+    damage = report.pop("damage")
     for name, value in report.items():
         print(f"{name}: {value:.3f}" if isinstance(value, float) else f"{name}: {value}")
+    sys.stdout.flush()
+    for what in damage:
+        print(f"DAMAGED {printable(args.inputs[0])}: {what}", file=sys.stderr)
+    return bool(damage)
 
 
 def check_film(args: argparse.Namespace) -> None:
@@ -200,8 +209,8 @@ def another_programs_work(args: argparse.Namespace) -> Colored:
     return Colored(read_picture(args.inputs[0]), projection)
 
 
-def colorize(args: argparse.Namespace) -> int:
-    """Do what the command line says; returns the number of pictures that failed."""
+def colorize(args: argparse.Namespace) -> bool:
+    """Do what the command line says; returns whether anything of it failed."""
     if args.workers is not None and args.workers < 1:
         raise ValueError(f"--workers must be at least 1, got {args.workers}.")
     if args.memory is not None and not 0 < args.memory < float("inf"):
@@ -233,8 +242,7 @@ def colorize(args: argparse.Namespace) -> int:
             batch_size=args.batch_size,
         )
         if film:
-            colorize_film(args, colorizer)
-            return 0
+            return colorize_film(args, colorizer)
         if colorizer.translation.in_channels != 3 and (
             args.compare or args.sheet or args.confidence
         ):
@@ -255,19 +263,21 @@ def colorize(args: argparse.Namespace) -> int:
         if args.hints:
             hints += Hints.strokes(read_picture(args.hints))
     outputs = [int(args.output)] if args.confidence and args.output == "1" else colorizer.outputs
-    jobs = plan(inputs, args.out, outputs, suffix, args.compare, args.confidence)
+    keep = [Path(f) for f in (args.hints, *(args.inputs if args.project else ())) if f]
+    jobs = plan(inputs, args.out, outputs, suffix, args.compare, args.confidence, keep)
     if hints and len(jobs) > 1:
         raise ValueError(
             f"--hint and --hints belong to one picture, but there are {len(jobs)}; name that alone."
         )
     try:
-        check_writable(args.out / "result")
+        args.out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=args.out).close()
     except OSError as error:
         raise ValueError(
             f"--out {args.out} cannot be written to ({error.strerror}); name another folder."
         ) from error
     if sheet:
-        sheet.check(jobs)
+        sheet.check(jobs, keep)
     report = colorize_files(
         colorizer,
         jobs,
@@ -282,7 +292,7 @@ def colorize(args: argparse.Namespace) -> int:
         print(unread(unseen))
     if sheet:
         sheet.save(jobs, report)
-    return len(jobs) - len(report.done) - len(report.skipped)
+    return bool(report.failed or report.stopped)
 
 
 def print_report(report: Report, planned: int) -> None:

@@ -61,25 +61,53 @@ def _to_rgb(av: Any, stream: Any) -> Any:
     return graph
 
 
-def read_frames(path: Path) -> "Iterator[tuple[int, np.ndarray]]":
+def _decoded(film: Any, stream: Any, damage: "list[str]") -> Iterator[Any]:
+    """The frames of a stream that can be decoded, and in words what there is beside them."""
+    av, bad, end = pyav(), [], 0
+    for packet in film.demux():  # of all streams, since the longest says how long the film is
+        if packet.stream is stream:
+            try:
+                frames = packet.decode()
+            except av.FFmpegError:
+                frames = None
+            if frames is None or packet.is_corrupt or any(frame.is_corrupt for frame in frames):
+                bad.append(float(end))
+            yield from frames or ()
+        if packet.pts is not None:
+            end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
+    if bad:
+        damage.append(f"{len(bad)} of its packets are damaged, the first at {bad[0]:.1f} s")
+    whole = (film.duration or 0) / av.time_base
+    if end < whole - 1:
+        damage.append(f"it says that it has {whole:.1f} s, but ends after {float(end):.1f}")
+
+
+def read_frames(
+    path: Path, damage: "list[str] | None" = None
+) -> "Iterator[tuple[int, np.ndarray]]":
     """The frames of a film's first video stream, as they are shown.
+
+    Args:
+        path: The film.
+        damage: Gets, in words, what of the film cannot be read, once all is.
 
     Yields:
         The time stamp, which increases, in the stream's unit, and the pixels, H×W×3 bytes.
 
     Raises:
-        DataError: There is no frame, or the size changes.
+        DataError: There is no picture, or the size changes.
     """
     av = pyav()
     with av.open(str(path)) as film:
-        stream = film.streams.video[0]
-        if stream.codec_context.pix_fmt is None:
+        if not film.streams.video or film.streams.video[0].codec_context.pix_fmt is None:
             raise DataError(f"{path} has no frame that can be read; name another film.")
-        stream.thread_type = "AUTO"
+        stream = film.streams.video[0]
+        # Threads that decode a frame each would lose those after a damaged one.
+        stream.thread_type = "SLICE"
         last, step, graph, size = None, 1, _to_rgb(av, stream), (stream.width, stream.height)
         if stream.average_rate:
             step = max(round(1 / (stream.average_rate * stream.time_base)), 1)
-        for frame in film.decode(stream):
+        for frame in _decoded(film, stream, [] if damage is None else damage):
             stamp = frame.pts
             if stamp is None:
                 stamp = 0 if last is None else last + step

@@ -39,7 +39,7 @@ class Hints:
         size: Height and width of the picture that they belong to, where that is known.
 
     Raises:
-        ValueError: A pixel is given two colours.
+        ValueError: A pixel is given two colours, or one that is out of range.
     """
 
     x: np.ndarray
@@ -49,6 +49,10 @@ class Hints:
 
     def __post_init__(self):
         columns = (self.y, self.x, *np.asarray(self.colors, float).reshape(-1, 3).T)
+        if not all(((c >= 0) & (c <= 255)).all() for c in columns[2:]):
+            raise ValueError(
+                "the hints' colours are red, green and blue from 0 to 255, not others."
+            )
         # In one order whatever they came in.
         found = np.unique(np.stack([np.asarray(c, float) for c in columns], 1), axis=0)
         twice = (np.diff(found[:, :2], axis=0) == 0).all(1)

@@ -214,7 +214,7 @@ class _Stop(Exception):
 def _reason(error: BaseException, job: Job) -> str:
     """One line for the user, without the file's name, which stands before it."""
     if isinstance(error, (DataError, OSError)):
-        return str(error).replace(f"{job.source}: ", "", 1)
+        return str(error).removeprefix(f"{job.source}: ")
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
@@ -300,16 +300,12 @@ def colorize_files(
                     ready.append((job, reading.result()))
                 except Exception as error:
                     book.failed(job, error)
-            try:
-                results = colorizer.colorize_pictures(
-                    [picture for _, picture in ready], [hints] * len(ready)
-                )
-            except (DataError, RuntimeError, MemoryError) as error:
-                for job, _ in ready:
-                    book.failed(job, error)
-                continue
+            results = _colorized(colorizer, [picture for _, picture in ready], hints)
             for (job, picture), outputs in zip(ready, results):
-                writer.add(job, picture, outputs)
+                if isinstance(outputs, Exception):
+                    book.failed(job, outputs)
+                else:
+                    writer.add(job, picture, outputs)
             writer.settle(WAITING_PIXELS)
         writer.settle()
         if show:
@@ -325,6 +321,16 @@ def colorize_files(
     report.seconds = time.perf_counter() - started
     report.network_seconds = colorizer.network_seconds - network
     return report
+
+
+def _colorized(colorizer: Colorizer, pictures: Sequence[Picture], hints: Hints | None) -> list:
+    """The outputs of each picture, or the error of those that cannot be colorized by themselves."""
+    try:
+        return colorizer.colorize_pictures(pictures, [hints] * len(pictures))
+    except (DataError, RuntimeError, MemoryError) as error:
+        if len(pictures) == 1:
+            return [error]
+    return [outputs for p in pictures for outputs in _colorized(colorizer, [p], hints)]
 
 
 def _show_skipped(pool: Executor, colorizer: Colorizer, show: Show, report: Report) -> None:

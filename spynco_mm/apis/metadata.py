@@ -6,13 +6,14 @@ A picture's metadata is a dict with those of these that its file has:
   which has been applied, and the small picture, which would still be grey.
 - ``icc_profile``: A colour profile for RGB; one for grey or CMYK says nothing about the result.
 - ``dpi``: The resolution in both directions.
-- ``xmp``, ``iptc``: Bytes.
+- ``xmp``, ``iptc``: Bytes, XMP with an orientation of 1, for the same reason.
 - ``comment``: Bytes, of JPEG and GIF.
 - ``text``: A dict, of PNG.
 
 What cannot be read or written costs a sentence in the picture's note, never the picture.
 """
 
+import re
 import struct
 from pathlib import Path
 
@@ -101,6 +102,11 @@ def _profile(profile: bytes | None, notes: "list[str]") -> dict:
     return {"icc_profile": bytes(profile)}
 
 
+def _upright(xmp: bytes) -> bytes:
+    """XMP, as an attribute or an element of which the orientation may be, after it was applied."""
+    return re.sub(rb"(tiff:Orientation\s*(?:=\s*[\"']|>)\s*)[2-8]", rb"\g<1>1", xmp)
+
+
 def _resolution(values: tuple, unit: float, notes: "list[str]") -> dict:
     try:
         dpi = tuple(float(value) * unit for value in values)
@@ -141,6 +147,8 @@ def metadata_of(image: Image.Image) -> "tuple[dict, list[str]]":
     ):
         if value:
             metadata[key] = value.encode() if isinstance(value, str) else bytes(value)
+    if "xmp" in metadata:
+        metadata["xmp"] = _upright(metadata["xmp"])
     text = {} if image.format != "PNG" else {
         key: str(value)
         for key, value in image.text.items()
@@ -166,6 +174,8 @@ def metadata_of_tiff(path: Path) -> "tuple[dict, list[str]]":
     if unit and get(282) and get(283):
         metadata |= _resolution((get(282), get(283)), unit, notes)
     metadata.update({k: get(tag) for k, tag in (("xmp", XMP), ("iptc", IPTC)) if get(tag)})
+    if "xmp" in metadata:
+        metadata["xmp"] = _upright(metadata["xmp"])
     others = sorted(get.tags - STORAGE_TAGS - set(DESCRIPTIVE_TAGS))
     if others:
         notes.append(f"without the TIFF tags {', '.join(map(_name, others))}")

@@ -207,6 +207,8 @@ def fit_to_format(picture: Picture, suffix: str) -> Picture:
     if kind in (".jpg", ".webp"):
         pixels, alpha = bytes_of(pixels), None if alpha is None else bytes_of(alpha)
     metadata, notes = for_format(picture.metadata, kind)
+    if pixels.dtype != picture.pixels.dtype:
+        notes.append(f"with 8 of its 16 bits, for which {kind[1:].upper()} has no place")
     picture = replace(picture, pixels=pixels, alpha=alpha, metadata=metadata)
     picture.add_notes(notes)
     return picture

@@ -40,7 +40,7 @@ class Job:
 def _outside(paths: Iterable[Path], out: Path) -> list[Path]:
     """Those that are not in the output folder: results of an earlier run are no input of this."""
     inside = out.resolve()
-    return [path for path in paths if inside not in path.resolve().parents]
+    return [path for path in paths if inside not in Path(os.path.realpath(path)).parents]
 
 
 def _expand(name: str, out: Path) -> Iterator["tuple[Path, Path]"]:
@@ -78,12 +78,20 @@ def left_out(inputs: Iterable[str], out: Path) -> list[Path]:
     return [path for folder in folders for path in _outside(list_files(folder)[1], out)]
 
 
-def _names(place: Path, suffix: str) -> Iterator[Path]:
-    """Names for the result of a picture, the best first: a.png, a.bmp.png, a-2.png, ..."""
-    yield place.with_suffix(suffix)
+def _names(place: Path, suffix: str, numbers: dict) -> Iterator[Path]:
+    """Names for the result of a picture, the best first: a.png, a.bmp.png, a-2.png, ...
+
+    Args:
+        place: Of the picture.
+        suffix: Of the result.
+        numbers: The next one of each name, since all before it are taken.
+    """
+    best = place.with_suffix(suffix)
+    yield best
     if place.suffix.lower() != suffix.lower():
         yield place.with_name(place.name + suffix)
-    for number in itertools.count(2):
+    for number in itertools.count(numbers.get(str(best).lower(), 2)):
+        numbers[str(best).lower()] = number + 1
         yield place.with_name(f"{place.stem}-{number}{suffix}")
 
 
@@ -99,6 +107,7 @@ def plan(
     suffix: str | None = None,
     compare: bool = False,
     confidence: bool = False,
+    keep: Sequence[Path] = (),
 ) -> list[Job]:
     """Decide what is read and what is written, before anything is done.
 
@@ -115,9 +124,11 @@ def plan(
         suffix: Of the results; None for the source's, or ``.png`` where that cannot hold colour.
         compare: Whether ``<name>.compare<suffix>`` is wanted as well.
         confidence: Whether ``<name>.confidence.png`` is.
+        keep: Further files that no result may replace.
 
     Raises:
-        DataError: Nothing is found, a result would replace a source, or ``out`` is a file.
+        DataError: Nothing is found, a result would replace a source or one of those to keep, or
+            ``out`` is a file.
     """
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is no folder, so no results can be put in it; name another.")
@@ -137,23 +148,26 @@ def plan(
 
     jobs: dict = {}
     owners: dict = {}
+    numbers: dict = {}
+    seen = set()
     suffixes = [suffix or output_suffix(source) for source, _ in found]
     for i in sorted(range(len(found)), key=lambda i: found[i][1].suffix != suffixes[i]):
         source, place = found[i]
-        note = ""
-        for name in _names(place, suffixes[i]):
+        note, way = "", (os.path.realpath(source), place.with_suffix(suffixes[i]))
+        if way in seen:  # one picture by two ways, to one place
+            continue
+        seen.add(way)
+        for name in _names(place, suffixes[i], numbers):
             new = job(source, out / name, note and f"its result is {name.name}, since {note}")
             other = next((owners[k] for k in map(_key, new.files) if k in owners), None)
             if other is None:
                 jobs[i] = new
                 owners.update({_key(file): new for file in new.files})
                 break
-            if other.targets == new.targets and other.source.resolve() == source.resolve():
-                break  # one picture by two ways, to one place
             note = (
                 note or f"{printable(other.targets[0].name)} is that of {printable(other.source)}"
             )
-    sources = {source.resolve() for source, _ in found}
+    sources = {Path(os.path.realpath(source)) for source in (*keep, *(s for s, _ in found))}
     for file in (file for job in jobs.values() for file in job.files):
         if file.resolve() in sources:
             raise DataError(f"{file} is a source and would be overwritten; change --out.")

@@ -95,32 +95,36 @@ class ContactSheet:
             raise ValueError(f"A contact sheet is a .png or .html file, not '{path}'.")
         self._thumbnails: dict = {}
 
-    def check(self, jobs: Sequence[Job]) -> None:
+    def check(self, jobs: Sequence[Job], keep: Sequence[Path] = ()) -> None:
         """Make sure that the sheet of these jobs can be written, before they are done.
+
+        Args:
+            jobs: All of them.
+            keep: Further files that it may not replace.
 
         Raises:
             ValueError: There are more pictures than a PNG should have, the sheet would replace a
-                result, or its file cannot be written.
+                source or a result, or its file cannot be written.
         """
         if self.path.suffix.lower() == ".png" and len(jobs) > MAX_PNG_PICTURES:
             raise ValueError(
                 f"A contact sheet of {len(jobs)} pictures is too large for a PNG; name an .html "
                 "file instead."
             )
-        if any(self.path.resolve() == file.resolve() for job in jobs for file in job.files):
-            raise ValueError(f"The sheet {self.path} has the name of a result; change it.")
-        try:
-            check_writable(self.path)
-        except OSError as error:
+        others = (*keep, *(file for job in jobs for file in (job.source, *job.files)))
+        if self.path.resolve() in {Path(os.path.realpath(file)) for file in others}:
             raise ValueError(
-                f"The sheet {self.path} cannot be written ({error.strerror}); name another file."
-            ) from error
+                f"The sheet {self.path} has the name of a source or a result; change it."
+            )
+        check_writable(self.path)
 
     def add(self, job: Job, pixels: np.ndarray) -> None:
         """Keep a small copy of a picture, H×W×3 bytes; may be called from any thread."""
         image = Image.fromarray(pixels)
         image.thumbnail((8 * THUMBNAIL, THUMBNAIL))
-        self._thumbnails[job] = image
+        buffer = io.BytesIO()  # as a file, since there may be many
+        image.save(buffer, "JPEG", quality=90)
+        self._thumbnails[job] = buffer.getvalue()
 
     def save(self, jobs: Sequence[Job], report: Report) -> None:
         """Write the sheet, in the order of the jobs; failed ones appear with their reason, and
@@ -140,9 +144,7 @@ class ContactSheet:
                 reason = html.escape(printable(report.failed[job]))
                 figures.append(f'<figure class="failed">{name}<br>{reason}</figure>')
                 continue
-            buffer = io.BytesIO()
-            self._thumbnails[job].save(buffer, "JPEG", quality=90)
-            data = base64.b64encode(buffer.getvalue()).decode()
+            data = base64.b64encode(self._thumbnails[job]).decode()
             picture = f'<img src="data:image/jpeg;base64,{data}" alt="{name}">'
             target = job.targets[0]
             if target.suffix.lower() in SHOWN_BY_BROWSERS:
@@ -157,7 +159,8 @@ class ContactSheet:
         write_atomically(self.path, page.encode())
 
     def _save_png(self, jobs: Sequence[Job], report: Report) -> None:
-        width = max([2 * THUMBNAIL, *(image.width for image in self._thumbnails.values())])
+        images = {j: Image.open(io.BytesIO(data)) for j, data in self._thumbnails.items()}
+        width = max([2 * THUMBNAIL, *(image.width for image in images.values())])
         captions = []
         for job in jobs:
             reason = report.failed.get(job)
@@ -179,7 +182,7 @@ class ContactSheet:
                     frame = [left, top, left + width - 1, top + THUMBNAIL - 1]
                     draw.rectangle(frame, outline="#a40000")
                 else:
-                    canvas.paste(self._thumbnails[jobs[i]], (left, top))
+                    canvas.paste(images[jobs[i]], (left, top))
                 for number, line in enumerate(captions[i]):
                     place = (left, top + THUMBNAIL + 3 + number * LINE)
                     draw.text(place, line, fill=(38, 38, 38), font=_font()[0])

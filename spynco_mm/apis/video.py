@@ -20,7 +20,7 @@ import torch
 from tqdm import tqdm
 
 from spynco_mm.datasets.images import DataError
-from spynco_mm.utils.files import PathLike, lock_folder, write_atomically
+from spynco_mm.utils.files import PathLike, check_writable, lock_folder, write_atomically
 from spynco_mm.version import __version__
 
 from .colorizer import Colorizer
@@ -238,11 +238,14 @@ def colorize_video(
         distance in CIELAB's a* and b* between two frames in 16 where the grey changes by less
         than two levels, and ``flicker_before``, the same with each frame colorized
         by itself; ``grey_error``, max |H_t(O) − I| of what the codec gets, and ``codec_error`` and
-        ``codec_error_max``, of what it gives, all in levels of 255; ``left_out``, kinds of streams.
+        ``codec_error_max``, of what it gives, all in levels of 255; ``left_out``, kinds of streams;
+        ``damage``, what of the film could not be read, in words.
 
     Raises:
-        DataError: There is no PyAV, the file is no film, or the target cannot hold it.
-        ValueError: An argument is out of its range, or something else was begun there.
+        DataError: There is no PyAV, the file is no film, or the target is the film or cannot hold
+            it.
+        ValueError: An argument is out of its range, something else is there or was begun, or the
+            target cannot be written.
     """
     av = pyav()
     _check(colorizer, codec)
@@ -250,12 +253,20 @@ def colorize_video(
     smoother = Smoother(colorizer.translation, smoothing)
     told, folder = (target.with_name(target.name + more) for more in (".json", ".parts"))
     joined = folder / f"joined{target.suffix}"
+    if target.exists() and source.exists() and target.samefile(source):
+        raise DataError(f"{target} is the film itself; name another file for the result.")
+    check_writable(target)
+    wanted = _wanted(colorizer, source, codec, smoothing)
     if target.exists() and not overwrite:
-        if not told.exists():
-            raise DataError(f"{target} is there already; --overwrite does it again.")
+        report = json.loads(told.read_text()) if told.exists() else {}
+        if report.pop("wanted", None) != wanted:
+            raise DataError(
+                f"{target} is there already, and of another film, network, version or settings; "
+                "--overwrite does it again."
+            )
         if not joined.exists():  # A run was killed while it cleaned up.
             shutil.rmtree(folder, ignore_errors=True)
-        return json.loads(told.read_text())
+        return report
     with ExitStack() as stack:
         film = stack.enter_context(av.open(str(source)))
         size = next((pixels.shape[1::-1] for _, pixels in read_frames(source)), None)
@@ -289,7 +300,7 @@ def colorize_video(
                 f"{target} cannot hold {codec} and {sound} ({error}); name a .mkv."
             ) from error
         stack.enter_context(lock_folder(folder))
-        done = _Progress(folder, _wanted(colorizer, source, codec, smoothing), overwrite)
+        done = _Progress(folder, wanted, overwrite)
         joined.touch()  # It is there until it has become the target.
         if done.arrays:
             smoother.chroma, smoother.gray = done.arrays["chroma"], done.arrays["gray"]
@@ -298,7 +309,8 @@ def colorize_video(
         bar = tqdm(total=stream.frames or None, initial=frames, unit="frame", disable=not progress)
         stack.enter_context(bar)
         run, frames = _Run(colorizer, norms, done, smoother, encoder, bar), read_frames(source)
-        for shot in shots(pixels for _, pixels in read_frames(source)):
+        damage: list[str] = []
+        for shot in shots(pixels for _, pixels in read_frames(source, damage)):
             run.shot(shot, frames)
         join([done.part(i) for i in range(done.numbers["parts"])], source, joined)
         report = dict(
@@ -310,8 +322,10 @@ def colorize_video(
             codec_error=done.mean("codec"),
             codec_error_max=done.numbers["most"]["codec"],
             left_out=[s.type for s in film.streams if s is not stream and s.type != "audio"],
+            damage=damage,
         )
-        write_atomically(told, json.dumps(report, indent=2).encode())
+        content = json.dumps(dict(report, wanted=wanted), indent=2)
+        write_atomically(told, content.encode())
         os.replace(joined, target)
     shutil.rmtree(folder)
     return report

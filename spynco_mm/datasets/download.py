@@ -73,13 +73,18 @@ SOURCES = {
 def verify(file: Path, algorithm: str, checksum: str) -> None:
     """Raise a :class:`DataError` unless the file has that checksum."""
     digest = hashlib.new(algorithm)
-    with (
-        open(file, "rb") as stream,
-        progress_bar(file.stat().st_size, 0, f"Verifying {file.name}") as bar,
-    ):
-        while block := stream.read(1 << 20):
-            digest.update(block)
-            bar.update(len(block))
+    try:
+        with (
+            open(file, "rb") as stream,
+            progress_bar(file.stat().st_size, 0, f"Verifying {file.name}") as bar,
+        ):
+            while block := stream.read(1 << 20):
+                digest.update(block)
+                bar.update(len(block))
+    except OSError as error:
+        raise DataError(
+            f"{file}: it cannot be read ({error.strerror}); remove it and fetch it again."
+        ) from error
     if digest.hexdigest() != checksum:
         raise DataError(
             f"{file}: its {algorithm} is {digest.hexdigest()}, not {checksum}, so it is damaged or "

@@ -220,7 +220,8 @@ class FolderColorization(ColorizationDataset):
     def _select_split(self, folder: Path, paths: list[Path]) -> list[Path]:
         names = [path.relative_to(folder).as_posix() for path in paths]
         if self.split_file is None:
-            parts = ("split", *Path(self.color_dir).parts, f"seed{self.split_seed}")
+            path = Path(self.color_dir)
+            parts = ("split", *path.relative_to(path.anchor).parts, f"seed{self.split_seed}")
             file = Path(self.data_root, f"{'_'.join(parts)}_{self.train_fraction}.json")
         else:
             file = Path(self.split_file)

@@ -1,5 +1,6 @@
 """Pictures for training: every file as 8-bit RGB of any size, and where they are."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -66,9 +67,10 @@ def image_suffixes() -> "tuple[str, ...]":
 
 
 def list_files(folder: PathLike) -> "tuple[list[Path], list[Path]]":
-    """The picture files in a folder and its sub-folders, and all other files, sorted by path.
+    """The picture files in a folder and its sub-folders, and all else, sorted by path.
 
-    Hidden files and folders are left out, and links to folders are not followed.
+    All else is other files, links to folders, which are not followed, dead links, and files and
+    folders that cannot be opened. Hidden files and folders are left out.
 
     Raises:
         DataError: The folder is missing.
@@ -76,24 +78,31 @@ def list_files(folder: PathLike) -> "tuple[list[Path], list[Path]]":
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder; check data_root and the folder names.")
-    files = sorted(
-        path
-        for path in folder.rglob("*")
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
-    suffixes = image_suffixes()
-    pictures = [path for path in files if path.suffix.lower() in suffixes]
-    return pictures, [path for path in files if path.suffix.lower() not in suffixes]
+    suffixes, pictures, others = image_suffixes(), [], []
+    walk = os.walk(folder, onerror=lambda error: others.append(Path(error.filename)))
+    for where, folders, files in walk:
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        links = [name for name in folders if os.path.islink(os.path.join(where, name))]
+        for name in (*links, *files):
+            path = Path(where, name)
+            if not name.startswith("."):
+                read = path.suffix.lower() in suffixes and os.path.isfile(path)
+                (pictures if read else others).append(path)
+    return sorted(pictures), sorted(others)
 
 
 def unread(paths: "Sequence[Path]") -> str:
-    """A sentence about files that are left out, and how to have them read where there is a way."""
+    """A sentence about what is left out, and how to have it read where there is a way."""
     names = [printable(path) for path in paths[:10]]
     more = f" and {len(paths) - len(names)} more" if len(paths) > len(names) else ""
     what = "1 file is no picture" if len(paths) == 1 else f"{len(paths)} files are no pictures"
     heif = sum(path.suffix.lower() in HEIF_SUFFIXES for path in paths)
-    remedy = f" (HEIF, {heif} of them, is with pip install pillow-heif)" if heif else ""
+    remedies = [f"HEIF, {heif} of them, is with pip install pillow-heif"] if heif else []
+    if closed := sum(not os.path.isfile(path) for path in paths):
+        remedies.append(
+            f"{closed} of them a link to a folder, to be named itself, or not to be opened"
+        )
+    remedy = f" ({'; '.join(remedies)})" if remedies else ""
     return f"{what} we read{remedy}: {', '.join(names)}{more}"
 
 

@@ -143,7 +143,7 @@ def pillow_samples(image: Image.Image) -> np.ndarray:
     if image.mode.startswith("I"):
         return integers(np.asarray(image))
     if image.has_transparency_data:
-        samples = np.asarray(image if image.mode == "LA" else image.convert("RGBA"))
+        samples = np.asarray(image.convert("LA" if image.mode in ("LA", "La") else "RGBA"))
         # Many TGA files have a fourth channel of no meaning.
         return samples if image.format != "TGA" or samples[..., -1].any() else samples[..., :-1]
     if image.mode in ("1", "L"):

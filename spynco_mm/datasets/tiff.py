@@ -82,7 +82,7 @@ def _tiff_samples(page: tifffile.TiffPage) -> "tuple[np.ndarray, int]":
     return values.view(np.uint8) if values.dtype == bool else values, 2**bits - 1
 
 
-def _decode_tiff(page: tifffile.TiffPage) -> Picture:
+def _decode_tiff(page: tifffile.TiffPage, orientation: int) -> Picture:
     """The picture of a page whose colours tifffile reads as they are stored."""
     kinds = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3}
     if 262 not in page.tags or page.photometric not in kinds:
@@ -122,14 +122,27 @@ def _decode_tiff(page: tifffile.TiffPage) -> Picture:
         color = np.asarray(shown.convert("RGB"))
     if alphas:
         color = np.concatenate([color, alpha[..., None]], axis=2)
-    return assembled(color, page.tags.valueof(274, default=1), notes)
+    return assembled(color, orientation, notes)
+
+
+def _main_page(file: tifffile.TiffFile) -> "tuple[tifffile.TiffPage, list[str]]":
+    """The first page, or the largest where that is a reduced one, and what else there is."""
+    first = file.pages.first
+    if not first.subfiletype & 1:
+        pages = len(file.pages)
+        return first, [f"the first of {pages} pages"] if pages > 1 else []
+    pages = [p for page in file.pages for p in (page, *(page.pages or ())) if not p.subfiletype & 5]
+    if not pages:
+        return first, ["it is the reduced picture of another file"]
+    largest = max(pages, key=lambda page: page.imagewidth * page.imagelength)
+    return largest, [f"the largest of {len(pages)} pages"] if len(pages) > 1 else []
 
 
 def read_tiff(path: PathLike) -> Picture:
     with tifffile.TiffFile(path) as file:
-        page = file.pages.first
+        page, pages = _main_page(file)
+        first = file.pages.first
         check_size(page.imagewidth, page.imagelength, page.samplesperpixel)
-        pages = [f"the first of {len(file.pages)} pages"] if len(file.pages) > 1 else []
         # Fax, JPEG as it was in TIFF's version 5, colours of which several pixels share some, and
         # L*a*b* need libtiff or Pillow. All have 8 bits or one.
         if (
@@ -137,11 +150,17 @@ def read_tiff(path: PathLike) -> Picture:
             and (not page.is_subsampled or page.compression == 7)
             and (page.photometric != 8 or page.bitspersample != 8)
         ):
-            picture = _decode_tiff(page)
+            turned = first.tags.valueof(274, default=1)
+            picture = _decode_tiff(page, page.tags.valueof(274, default=turned))
         elif page.compression == 1 and page.is_subsampled:
             raise DataError(
                 "its kind of colours (YCbCr, shared by pixels, not compressed) is not read; save "
                 "it as RGB."
+            )
+        elif page is not first:
+            raise DataError(
+                "its first page is a reduced picture, and the one itself is stored in a way that "
+                "is read on a first page alone; save it without the reduced one."
             )
         else:
             # Opened, since Pillow would map a path's file with the size that is upright.
@@ -153,6 +172,7 @@ def read_tiff(path: PathLike) -> Picture:
 
 
 def tiff_size(path: PathLike) -> "tuple[int, int]":
-    """Height and width of the first page."""
+    """Height and width of the page that is read."""
     with tifffile.TiffFile(path) as file:
-        return file.pages.first.imagelength, file.pages.first.imagewidth
+        page, _ = _main_page(file)
+        return page.imagelength, page.imagewidth

@@ -132,6 +132,8 @@ def one_sentence_errors(goes_on: str = ""):
     Args:
         goes_on: How the work goes on after an interruption, such as "--resume goes on".
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # It may have no letter for H_t's minus.
+        sys.stdout.reconfigure(errors="backslashreplace")
     goes_on = goes_on and f"; {goes_on}"
     interrupted = []
 

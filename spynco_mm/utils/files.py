@@ -1,9 +1,11 @@
 """Files that are either the old one or the new one, whole, and folders with one owner."""
 
 import errno
+import hashlib
 import os
 import socket
 import sys
+import tempfile
 from pathlib import Path
 from typing import IO
 
@@ -26,7 +28,10 @@ def write_atomically(path: str | Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # In the same folder, because a rename is atomic only within one file system. Always of the same
     # name, so that what a killed process left is overwritten rather than kept for ever.
-    part = path.with_name(path.name + ".part")
+    # Behind a hash, since a name may have 255 bytes and no more.
+    long = len(os.fsencode(path.name)) > 250
+    name = hashlib.sha256(os.fsencode(path.name)).hexdigest() if long else path.name
+    part = path.with_name(name + ".part")
     try:
         with open(part, "wb") as file:
             file.write(data)
@@ -97,17 +102,20 @@ def check_writable(path: str | Path) -> None:
         path: The file, which is left as it is; its folder is made if it is missing.
 
     Raises:
-        OSError: As writing it would.
+        ValueError: It cannot.
     """
     path = Path(path)
-    if path.parent.exists() and not path.parent.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    part = path.with_name(path.name + ".part")
-    part.touch()
-    part.unlink()
+    try:
+        if path.parent.exists() and not path.parent.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise ValueError(
+            f"{path} cannot be written ({error.strerror}); name another file."
+        ) from error
 
 
 class AtomicLocalBackend(LocalBackend):

@@ -146,6 +146,9 @@ def test_what_is_no_hint(scene):
     with pytest.raises(ValueError, match="give the pixel 3,4 two colours"):
         Hints.points([(3, 4, "#ffffff"), (5, 5, "#000000"), (3, 4, "#fffffe")])
     assert len(Hints.points([(3, 4, "#ffffff"), (3, 4, [255, 255, 255])])) == 1
+    for value in (300, -1, float("nan")):
+        with pytest.raises(ValueError, match="are red, green and blue from 0 to 255"):
+            Hints.points([(3, 4, (value, 0, 0))])
     gray = scene.astype(np.float32)
     with pytest.raises(DataError, match="the hint 80,3 lies outside the picture of 80×60"):
         hint_layer(Hints.points([(80, 3, "#ffffff")]), gray, PROJECTION)

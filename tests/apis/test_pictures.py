@@ -116,6 +116,25 @@ def test_exif_orientation(photo, tmp_path, orientation):
     assert dict(result.getexif()) == {0x010E: "a cat"}  # or it would be turned again
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
+@pytest.mark.parametrize("form", ['tiff:Orientation="6"', "<tiff:Orientation>6</tiff:Orientation>"])
+def test_an_orientation_in_xmp_is_applied_once(photo, tmp_path, suffix, form):
+    xmp = f"<x:xmpmeta xmlns:x='adobe:ns:meta/'>{form}</x:xmpmeta>".encode()
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", xmp.decode())
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    more = {".png": dict(pnginfo=text, exif=exif), ".tif": dict(tiffinfo={274: 6, 700: xmp})}
+    options = more.get(suffix, dict(xmp=xmp, exif=exif))
+    picture = read_picture(saved(Image.fromarray(photo), tmp_path / f"a{suffix}", **options))
+    assert picture.pixels.shape[:2] == (90, 60)
+    assert picture.metadata["xmp"] == xmp.replace(b"6", b"1")
+    (tmp_path / f"b{suffix}").write_bytes(encode_picture(picture, suffix))
+    with Image.open(tmp_path / f"b{suffix}") as result:
+        assert ImageOps.exif_transpose(result).size == (60, 90)
+    assert read_picture(tmp_path / f"b{suffix}").pixels.shape[:2] == (90, 60)
+
+
 def test_16_bits_are_turned_as_well(gray, tmp_path):
     deep = gray.astype(np.uint16) * 200 + 13
     exif = Image.Exif()
@@ -130,6 +149,8 @@ def test_several_pages(gray, tmp_path):
     picture = read_picture(path)
     np.testing.assert_array_equal(picture.pixels, gray)
     assert picture.note == "the first of 3 pages"
+    tifffile.imwrite(path, gray, subfiletype=1)
+    assert read_picture(path).note == "it is the reduced picture of another file"
 
 
 def bomb(path, side):
@@ -367,7 +388,9 @@ def test_text_of_png(gray, photo, tmp_path):
     for dtype in (np.uint8, np.uint16):
         picture.pixels = photo.astype(dtype)
         assert decoded(encode_picture(picture, ".png")).text == {"Title": "Käse", "Author": "写真"}
-    assert "without its text, for which JPG has no place" in fit_to_format(picture, ".jpg").note
+    note = fit_to_format(picture, ".jpg").note
+    assert "without its text, for which JPG has no place" in note
+    assert "with 8 of its 16 bits, for which JPG has no place" in note
 
 
 def test_a_text_where_a_number_belongs(photo, tmp_path):

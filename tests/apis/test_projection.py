@@ -33,6 +33,10 @@ def test_the_grey_is_exact_in_whole_levels(weights, dtype, saturation):
     assert picture.pixels.dtype == dtype
     grey = picture.pixels @ np.array(GRAY_WEIGHTS[weights])
     np.testing.assert_array_equal(np.round(grey), gray)
+    most = max(GRAY_WEIGHTS[weights])
+    assert abs(grey - gray).max() <= max(most, 1 - most) / 2 + (
+        0.001 if dtype == np.uint8 else 0.02
+    )
     error = grey_error(picture.pixels, gray * (255 / np.iinfo(dtype).max), projection.translation)
     assert error == pytest.approx(abs(grey - gray).max() * 255 / np.iinfo(dtype).max, abs=2e-4)
     chroma = picture.pixels.max(2).astype(int) - picture.pixels.min(2)

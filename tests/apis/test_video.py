@@ -107,6 +107,8 @@ def test_a_film(film, run, tmp_path):
         report["codec_error"], abs=0.5
     )
     assert (result.astype(int).max(3) - result.min(3)).mean() > 3
+    status, again, _ = run(film, "--out", out)
+    assert (status, again) == (0, f"{out} is there already:\n{printed}")
 
 
 class Killed(Exception):
@@ -143,6 +145,10 @@ def test_it_goes_on_after_a_kill_at_any_moment(film, colorize, tmp_path, monkeyp
     assert np.array_equal(pixels(target), pixels(tmp_path / "whole.mkv"))
     assert not (tmp_path / "killed.mkv.parts").exists()
     assert colorize_video(colorize, film, target, codec="ffv1") == whole  # already there
+    with pytest.raises(
+        DataError, match=r"killed.mkv is there already, and of another film, network"
+    ):
+        colorize_video(colorize, film, target, codec="ffv1", smoothing=0.5)
 
 
 def test_a_rotated_film(film, colorize, tmp_path):
@@ -159,6 +165,30 @@ def test_a_rotated_film(film, colorize, tmp_path):
     assert np.abs(pixels(tmp_path / "color.mp4") @ BT601 - pixels(source)[..., 0]).max() < 0.294
 
 
+def test_a_damaged_film(run, tmp_path):
+    """What can be read of it comes out, and what cannot is said."""
+    source, noise = tmp_path / "film.mkv", np.random.default_rng(0).integers(0, 256, (30, 32, 32))
+    with av.open(str(source), "w") as out:
+        pictures = out.add_stream("mjpeg", rate=10)
+        pictures.width, pictures.height, pictures.pix_fmt = 32, 32, "yuvj420p"
+        for gray in noise.astype(np.uint8):
+            frame = av.VideoFrame.from_ndarray(np.stack([gray] * 3, -1), format="rgb24")
+            out.mux(pictures.encode(frame))
+        out.mux(pictures.encode())
+    with av.open(str(source)) as film:
+        places = [(packet.pos, packet.size) for packet in film.demux(video=0) if packet.size]
+    content = bytearray(source.read_bytes())
+    content[places[3][0] + 8 : sum(places[3])] = bytes(places[3][1] - 8)
+    source.write_bytes(content[: places[12][0]])
+    status, printed, errors = run(source, "--out", tmp_path / "color.mkv")
+    assert status == 1
+    assert "frames: 11\n" in printed
+    assert f"DAMAGED {source}: 1 of its packets are damaged, the first at 0.3 s" in errors
+    assert f"DAMAGED {source}: it says that it has 3.0 s, but ends after 1.2" in errors
+    with av.open(str(tmp_path / "color.mkv")) as result:
+        assert len(list(result.decode(video=0))) == 11
+
+
 def test_what_is_refused(film, colorize, tiny_checkpoint, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="no codec 'h264' here; choose one of libx264"):
         colorize_video(colorize, film, tmp_path / "a.mp4", "h264")
@@ -169,8 +199,20 @@ def test_what_is_refused(film, colorize, tiny_checkpoint, tmp_path, monkeypatch)
     small = Colorizer(tiny_checkpoint, device="cpu", memory=1)
     with pytest.raises(DataError, match="32×32 pixels do not go through the network at once"):
         colorize_video(small, film, tmp_path / "a.mp4")
-    with pytest.raises(DataError, match=r"film.mp4 is there already; --overwrite"):
-        colorize_video(colorize, film, film)
+    with pytest.raises(DataError, match=r"film.mp4 is the film itself; name another file"):
+        colorize_video(colorize, film, film, overwrite=True)
+    with pytest.raises(ValueError, match=r"cannot be written \(Is a directory\); name another"):
+        colorize_video(colorize, film, tmp_path, overwrite=True)
+    silent = tmp_path / "sound.mp4"
+    with av.open(str(film)) as source, av.open(str(silent), "w") as out:
+        sound = out.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(audio=0):
+            if packet.dts is not None:
+                packet.stream = sound
+                out.mux(packet)
+    with pytest.raises(DataError, match=r"sound.mp4 has no frame that can be read"):
+        colorize_video(colorize, silent, tmp_path / "a.mp4")
+    silent.unlink()
     folder = tmp_path / "b.mp4.parts"
     folder.mkdir()
     np.savez(folder / "state.npz", numbers=json.dumps(dict(wanted={})))

@@ -51,6 +51,10 @@ def test_verify(tmp_path):
     verify(tmp_path / "a", "md5", hashlib.md5(CONTENT).hexdigest())
     with pytest.raises(DataError, match=r"a: its md5 is .*, not 0123, so it is damaged or another"):
         verify(tmp_path / "a", "md5", "0123")
+    with pytest.raises(
+        DataError, match=r"it cannot be read \(Is a directory\); remove it and fetch"
+    ):
+        verify(tmp_path, "md5", "0123")
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar.gz"])

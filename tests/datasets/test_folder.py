@@ -298,6 +298,8 @@ def test_split_of_one_folder(flat):
     assert json.loads(file.read_text())["test"] == names(test)
     assert [path.name for path in flat.iterdir() if path != file] == ["all"]  # nothing left over
     others = [names(FolderColorization(**{**kwargs, "split_seed": seed})) for seed in range(4)]
+    here = FolderColorization(**{**kwargs, "color_dir": str(flat / "all")})  # which ends as it may
+    assert names(here) == names(FolderColorization(**kwargs))
     assert any(other != names(train) for other in others)
 
 

@@ -1,3 +1,5 @@
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -5,7 +7,7 @@ import tifffile
 from PIL import Image
 
 from spynco_mm.datasets import DataError, list_images, read_image
-from spynco_mm.datasets.images import fit_image
+from spynco_mm.datasets.images import fit_image, list_files, unread
 
 RGB = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3) * 2  # odd sizes, never square
 GRAY = RGB[..., 0]
@@ -196,6 +198,32 @@ def test_list_images_is_recursive_sorted_and_skips_other_files(tmp_path):
         (tmp_path / name).touch()
     found = [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path)]
     assert found == ["0.webp", "a/1.tif", "a/2.jpg", "b/1.PNG"]
+
+
+def test_what_cannot_be_listed_is_named(tmp_path, monkeypatch):
+    for name in ("a/1.png", "closed/2.png", "other/3.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    for name, target in (("a/dead.png", "x"), ("a/link", "../other"), ("a/loop.png", "loop.png")):
+        (tmp_path / name).symlink_to(target)
+    scandir, isfile = os.scandir, os.path.isfile
+
+    def closed(path):
+        if os.fspath(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    # As of a file in a folder that may be listed, but not entered.
+    monkeypatch.setattr(os.path, "isfile", lambda p: isfile(p) and "other" not in os.fspath(p))
+    found, others = list_files(tmp_path)
+    assert [path.relative_to(tmp_path).as_posix() for path in found] == ["a/1.png"]
+    names = [path.relative_to(tmp_path).as_posix() for path in others]
+    assert names == ["a/dead.png", "a/link", "a/loop.png", "closed", "other/3.png"]
+    said = (
+        "5 files are no pictures we read (5 of them a link to a folder, to be named itself, or not"
+    )
+    assert unread(others).startswith(said)
 
 
 def test_list_images_of_a_missing_or_empty_folder(tmp_path):

@@ -51,9 +51,15 @@ def test_a_folder(run, album, tmp_path):
     files = sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file())
     names = ["a.compare.png", "a.png", "sheet.html", "sub/b.compare.jpg", "sub/b.jpg"]
     assert files == names
+    (out / "result").mkdir()  # as a sub-folder of somebody's album may be called
     status, printed, _ = run(album, "--out", out)
     assert status == 0
     assert "0 done, 2 already there" in printed
+    (out / "a.png").write_text("broken")
+    status, _, errors = run(album, "--out", out, "--sheet", out / "sheet.html")
+    assert status == 1
+    said = f"FAILED {album}/a.png: its picture for the sheet: {out}/a.png: this is not a picture"
+    assert said in errors
 
 
 def test_options_reach_the_colorizer(run, album, tmp_path):
@@ -120,6 +126,10 @@ def test_what_is_known_of_a_picture(run, album, tmp_path):
     ):
         status, _, errors = run(album / "a.png", "--out", out, *options)
         assert status and message in str(status) + errors
+    (tmp_path / "a.png").write_bytes((tmp_path / "strokes.png").read_bytes())
+    for place in (["--out", tmp_path], ["--out", out, "--sheet", tmp_path / "a.png"]):
+        status, _, errors = run(album / "a.png", "--hints", tmp_path / "a.png", *place)
+        assert status and re.search("a source and would be over|name of a source or a res", errors)
     status, _, errors = run(album, "--out", out, "--hint", "1,2,#ffffff")
     assert status and "belong to one picture, but there are 2" in str(status) + errors
 
@@ -141,6 +151,10 @@ def test_another_programs_work(monkeypatch, capsys, album, tmp_path):
     np.testing.assert_array_equal(np.round(grey), data.camera()[:40, :60])
     assert chroma(tmp_path / "out/a.png") > 10
     assert f"max |H_t(O) − I| = {abs(grey - data.camera()[:40, :60]).max():.3f}" in printed.out
+
+    theirs = (tmp_path / "theirs.png").rename(tmp_path / "a.png")
+    status, printed = call(pictures[0], theirs, "--out", tmp_path)
+    assert f"{theirs} is a source and would be overwritten" in f"{status}{printed.err}"
 
     for args, message in (
         ([*pictures, "--working-size", 9], "--project runs no network, so --working-size has no"),
@@ -188,11 +202,12 @@ def test_mistakes_are_one_sentence(run, album, tmp_path, args, message):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_sheet_may_not_replace_a_result(run, album, tmp_path):
+def test_a_sheet_may_not_replace_a_picture(run, album, tmp_path):
     out = tmp_path / "out"
-    status, _, errors = run(album, "--out", out, "--sheet", out / "a.png")
-    assert status == 1
-    assert "has the name of a result; change it" in errors
+    for name in (out / "a.png", album / "a.png"):
+        status, _, errors = run(album, "--out", out, "--sheet", name)
+        assert status == 1
+        assert "has the name of a source or a result; change it" in errors
 
 
 def test_what_cannot_be_written_is_known_at_once(run, album, tmp_path):

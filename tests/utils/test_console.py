@@ -1,5 +1,6 @@
 import argparse
 import datetime
+import io
 import logging
 import os
 import signal
@@ -220,6 +221,14 @@ def test_what_happens_while_the_config_is_formatted(happens, status, said, capsy
         Config(dict(a=1)).dump()
     assert end.value.code == status
     assert capsys.readouterr().err.startswith(said)
+
+
+def test_a_console_without_our_letters(monkeypatch):
+    console = io.TextIOWrapper(io.BytesIO(), "latin-1")
+    monkeypatch.setattr(sys, "stdout", console)
+    with one_sentence_errors():
+        print("|H_t(O) − I|", flush=True)
+    assert console.buffer.getvalue() == b"|H_t(O) \\u2212 I|\n"
 
 
 def test_names_are_printable():

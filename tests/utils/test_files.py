@@ -85,10 +85,18 @@ def test_what_cannot_be_written_is_known_before(tmp_path):
     path.write_text("old")
     check_writable(path)
     assert path.read_text() == "old"
-    with pytest.raises(IsADirectoryError):
+    (path.parent / "file.part").write_text("another's")
+    check_writable(path)
+    assert (path.parent / "file.part").read_text() == "another's"
+    with pytest.raises(ValueError, match=r"new cannot be written \(Is a directory\); name another"):
         check_writable(path.parent)
-    with pytest.raises(NotADirectoryError):
+    with pytest.raises(ValueError, match=r"below cannot be written \(Not a directory\)"):
         check_writable(path / "below")
+    # Of the longest name that there can be.
+    path = path.with_name(127 * "ä" + "x")
+    check_writable(path)
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new" and len(list(path.parent.iterdir())) == 3
 
 
 def test_a_system_without_locks(tmp_path, monkeypatch, capsys):
