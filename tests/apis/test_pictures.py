@@ -95,6 +95,11 @@ def test_cmyk(photo, tmp_path):
     assert abs(picture.pixels.astype(int) - photo).mean() < 4
 
 
+def test_premultiplied_grey(gray):
+    picture = picture_of(Image.fromarray(np.dstack([gray // 2, gray * 0 + 255])).convert("La"))
+    np.testing.assert_array_equal(picture.pixels, gray // 2)
+
+
 def test_alpha(photo, gray, tmp_path):
     for base in (photo, gray):
         image = Image.fromarray(np.dstack([base, gray]))
