@@ -76,7 +76,7 @@ def _decoded(film: Any, stream: Any, damage: "list[str]") -> Iterator[Any]:
         if packet.pts is not None:
             end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
     if bad:
-        damage.append(f"{len(bad)} of its packets are damaged, the first at {bad[0]:.1f} s")
+        damage.append(f"damaged packets of its pictures: {len(bad)}, the first at {bad[0]:.1f} s")
     whole = (film.duration or 0) / av.time_base
     if end < whole - 1:
         damage.append(f"it says that it has {whole:.1f} s, but ends after {float(end):.1f}")
@@ -182,8 +182,8 @@ def add_sound(film: Any, out: Any) -> dict:
     return {s.index: out.add_stream_from_template(s) for s in film.streams.audio}
 
 
-def join(parts: Sequence[Path], source: Path, target: Path) -> None:
-    """Write the parts, and the sound of the source."""
+def join(parts: Sequence[Path], source: Path, target: Path) -> int:
+    """Write the parts, and the sound of the source; returns how many packets of that are lost."""
     av = pyav()
     with ExitStack() as stack:
         film = stack.enter_context(av.open(str(source)))
@@ -208,5 +208,12 @@ def join(parts: Sequence[Path], source: Path, target: Path) -> None:
                     packet.stream = sound[packet.stream.index]
                     yield packet
 
+        lost = 0
         for packet in heapq.merge(pictures(), sounds(), key=lambda p: p.dts * p.time_base):
-            out.mux(packet)
+            try:
+                out.mux(packet)
+            except av.FFmpegError as error:
+                if packet.stream is video or isinstance(error, OSError):
+                    raise
+                lost += 1
+    return lost

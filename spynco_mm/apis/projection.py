@@ -73,9 +73,9 @@ class Projection:
     :class:`~spynco_mm.models.ExactConsistency`; where a pixel would leave the range it gets the
     largest part of its chroma that fits, so that no clamping touches the grey. In whole levels the
     channel with the largest weight takes what the rounding of the others has moved, hence
-    |H_t(O') − I| is at most half a level times that weight w, or times 1 − w where that channel is at
-    an end of its range: 0.29 levels for BT.601 and less than a half for all usual weights, so that
-    H_t(O') rounds to I. With 16 bits, float32 adds a hundredth of a level.
+    |H_t(O') − I| is at most half a level times that weight w, or times 1 − w where that channel is
+    at an end of its range: 0.29 levels for BT.601 and less than a half for all usual weights, so
+    that H_t(O') rounds to I. With 16 bits, float32 adds a hundredth of a level.
 
     With C_A channels in A it is C_A channels of B that take it, those whose part of H_t is the best
     to invert, and the bound is half a level times the sum of a row of that part. H_t⁺ I may then be

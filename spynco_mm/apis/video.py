@@ -255,7 +255,6 @@ def colorize_video(
     joined = folder / f"joined{target.suffix}"
     if target.exists() and source.exists() and target.samefile(source):
         raise DataError(f"{target} is the film itself; name another file for the result.")
-    check_writable(target)
     wanted = _wanted(colorizer, source, codec, smoothing)
     if target.exists() and not overwrite:
         report = json.loads(told.read_text()) if told.exists() else {}
@@ -267,6 +266,7 @@ def colorize_video(
         if not joined.exists():  # A run was killed while it cleaned up.
             shutil.rmtree(folder, ignore_errors=True)
         return report
+    check_writable(target)
     with ExitStack() as stack:
         film = stack.enter_context(av.open(str(source)))
         size = next((pixels.shape[1::-1] for _, pixels in read_frames(source)), None)
@@ -312,7 +312,8 @@ def colorize_video(
         damage: list[str] = []
         for shot in shots(pixels for _, pixels in read_frames(source, damage)):
             run.shot(shot, frames)
-        join([done.part(i) for i in range(done.numbers["parts"])], source, joined)
+        if lost := join([done.part(i) for i in range(done.numbers["parts"])], source, joined):
+            damage.append(f"damaged packets of its sound: {lost}")
         report = dict(
             frames=done.numbers["frames"],
             cuts=done.numbers["cuts"],

@@ -183,10 +183,35 @@ def test_a_damaged_film(run, tmp_path):
     status, printed, errors = run(source, "--out", tmp_path / "color.mkv")
     assert status == 1
     assert "frames: 11\n" in printed
-    assert f"DAMAGED {source}: 1 of its packets are damaged, the first at 0.3 s" in errors
+    assert f"DAMAGED {source}: damaged packets of its pictures: 1, the first at 0.3 s" in errors
     assert f"DAMAGED {source}: it says that it has 3.0 s, but ends after 1.2" in errors
     with av.open(str(tmp_path / "color.mkv")) as result:
         assert len(list(result.decode(video=0))) == 11
+
+
+def copied(source, target, *kinds):
+    """A film of some of the streams of another."""
+    with av.open(str(source)) as film, av.open(str(target), "w") as out:
+        streams = [getattr(film.streams, kind)[0] for kind in kinds]
+        copies = {stream.index: out.add_stream_from_template(stream) for stream in streams}
+        for packet in film.demux(*streams):
+            if packet.dts is not None:
+                packet.stream = copies[packet.stream.index]
+                out.mux(packet)
+    return target
+
+
+def test_damaged_sound(film, colorize, tmp_path):
+    stream = copied(film, tmp_path / "film.ts", "video", "audio")
+    content = bytearray(stream.read_bytes())
+    second = content.index(b"\xff\xf1", content.index(b"\xff\xf1") + 1)  # of AAC's headers
+    content[second + 2 : second + 6] = b"\xff" * 4
+    stream.write_bytes(content)
+    target = tmp_path / "color.mkv"
+    report = colorize_video(colorize, stream, target, progress=False)
+    assert report["frames"] == FRAMES
+    assert any("damaged packets of its sound: " in what for what in report["damage"])
+    assert 0 < len(packets(target)) < len(packets(film))
 
 
 def test_what_is_refused(film, colorize, tiny_checkpoint, tmp_path, monkeypatch):
@@ -203,13 +228,7 @@ def test_what_is_refused(film, colorize, tiny_checkpoint, tmp_path, monkeypatch)
         colorize_video(colorize, film, film, overwrite=True)
     with pytest.raises(ValueError, match=r"cannot be written \(Is a directory\); name another"):
         colorize_video(colorize, film, tmp_path, overwrite=True)
-    silent = tmp_path / "sound.mp4"
-    with av.open(str(film)) as source, av.open(str(silent), "w") as out:
-        sound = out.add_stream_from_template(source.streams.audio[0])
-        for packet in source.demux(audio=0):
-            if packet.dts is not None:
-                packet.stream = sound
-                out.mux(packet)
+    silent = copied(film, tmp_path / "sound.mp4", "audio")
     with pytest.raises(DataError, match=r"sound.mp4 has no frame that can be read"):
         colorize_video(colorize, silent, tmp_path / "a.mp4")
     silent.unlink()
