@@ -329,6 +329,5 @@ def print_report(report: Report, planned: int) -> None:
 
 
 if __name__ == "__main__":
-    arguments = parse_args()
     with one_sentence_errors("the same command does the rest"):
-        sys.exit(bool(colorize(arguments)))
+        sys.exit(bool(colorize(parse_args())))

@@ -128,12 +128,12 @@ def _decode_tiff(page: tifffile.TiffPage, orientation: int) -> Picture:
 def _main_page(file: tifffile.TiffFile) -> "tuple[tifffile.TiffPage, list[str]]":
     """The first page, or the largest where that is a reduced one, and what else there is."""
     first = file.pages.first
+    notes = [f"the first of {len(file.pages)} pages"] if len(file.pages) > 1 else []
     if not first.subfiletype & 1:
-        pages = len(file.pages)
-        return first, [f"the first of {pages} pages"] if pages > 1 else []
+        return first, notes
     pages = [p for page in file.pages for p in (page, *(page.pages or ())) if not p.subfiletype & 5]
     if not pages:
-        return first, ["it is the reduced picture of another file"]
+        return first, [*notes, "the file has a reduced picture alone"]
     largest = max(pages, key=lambda page: page.imagewidth * page.imagelength)
     return largest, [f"the largest of {len(pages)} pages"] if len(pages) > 1 else []
 

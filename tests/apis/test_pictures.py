@@ -155,7 +155,7 @@ def test_several_pages(gray, tmp_path):
     np.testing.assert_array_equal(picture.pixels, gray)
     assert picture.note == "the first of 3 pages"
     tifffile.imwrite(path, gray, subfiletype=1)
-    assert read_picture(path).note == "it is the reduced picture of another file"
+    assert read_picture(path).note == "the file has a reduced picture alone"
 
 
 def bomb(path, side):
