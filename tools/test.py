@@ -39,6 +39,7 @@ def main() -> None:
     with one_sentence_errors():
         launch.check_checkpoint(args.checkpoint)
         cfg = launch.load_config(args.config, args.work_dir, args.cfg_options, args.launcher)
+        launch.check_split(cfg, "test")
         cfg.load_from = args.checkpoint
         Runner.from_cfg(cfg).test()
 

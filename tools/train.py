@@ -65,6 +65,7 @@ def main() -> None:
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     with one_sentence_errors("--resume goes on from the last checkpoint, which is whole"):
         cfg = launch.load_config(args.config, args.work_dir, args.cfg_options, args.launcher)
+        launch.check_split(cfg, "train")
         lock = launch.lock_work_dir(cfg)  # noqa: F841  (held until this process ends)
         if args.amp:
             launch.enable_amp(cfg, args.amp)

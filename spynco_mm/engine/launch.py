@@ -5,6 +5,7 @@ import datetime
 import inspect
 import os
 import os.path as osp
+import re
 import warnings
 from collections.abc import Sequence
 from typing import IO, Any
@@ -22,12 +23,12 @@ from .run_folder import resume_point
 #: What a run reads of a config, beside the arguments of ``Runner``. Other names of our configs,
 #: such as ``alpha``, are read by configs only, which build their settings of them.
 READ = {
-    *("model_wrapper_cfg", "find_unused_parameters", "sync_bn", "compile", "test_pipeline"),
+    *("model_wrapper_cfg", "find_unused_parameters", "sync_bn", "compile"),
     *("activation_checkpointing", "efficient_conv_bn_eval"),
 }
 
 #: What is read of settings whose misspelt names mmengine does not notice: those that it takes apart
-#: by name, and those that only runs of several processes read.
+#: by name, and those that only tests or runs of several processes read.
 READ_INSIDE = {
     "env_cfg": {"cudnn_benchmark", "mp_cfg", "dist_cfg", "resource_limit"},
     "env_cfg.dist_cfg": {
@@ -35,6 +36,7 @@ READ_INSIDE = {
         *inspect.signature(torch.distributed.init_process_group).parameters,
     },
     "auto_scale_lr": {"enable", "base_batch_size"},
+    "test_cfg": {"type", "fp16"},
     "model_wrapper_cfg": {
         *("type", "detect_anomalous_params"),
         *inspect.signature(torch.nn.parallel.DistributedDataParallel).parameters,
@@ -103,6 +105,8 @@ def _override(cfg: Config, options: dict) -> None:
     :func:`_check_inside` does.
     """
     read = (READ | set(inspect.signature(Runner).parameters)) - {"cfg", "launcher"}
+    if cfg.get("model_wrapper_cfg"):
+        read -= {"find_unused_parameters"}  # It is one of the wrapper's.
     for key in options:
         first = key.partition(".")[0]
         if first == "dataset":
@@ -126,8 +130,9 @@ def _check_inside(cfg: Config) -> None:
         settings = cfg
         for part in name.split("."):
             settings = settings.get(part) or {}
-        if "DistributedDataParallel" not in settings.get("type", "DistributedDataParallel"):
-            continue  # Somebody's own wrapper has arguments of its own.
+        kind = str(settings.get("type", ""))
+        if kind and not re.search("DistributedDataParallel|^(Multi)?TestLoop$", kind):
+            continue  # Somebody's own wrapper or loop has arguments of its own.
         # Where 'mmagic::' bases are registered, mmengine notes in each of their settings.
         if unknown := sorted(set(settings) - known - {"_scope_"}):
             raise ValueError(
@@ -341,6 +346,20 @@ def resume_from(cfg: Config, checkpoint: str) -> None:
         check_checkpoint(checkpoint)
     cfg.resume = True
     cfg.load_from = str(checkpoint)
+
+
+def check_split(cfg: Config, split: str) -> None:
+    """Refuse a config that has no data for what it is to be used for.
+
+    Args:
+        cfg: Config of the run.
+        split: ``train`` or ``test``.
+
+    Raises:
+        ValueError: It has none.
+    """
+    if not cfg.get(f"{split}_dataloader"):
+        raise ValueError(f"The config has no {split}_dataloader, so there is nothing to {split}.")
 
 
 def check_train_data(runner: Runner) -> None:

@@ -86,6 +86,8 @@ def test_options_override(tmp_path):
         ("dataset.data_root", "no run reads 'dataset.data_root'; name train_dataloader.dataset"),
         ("alpha", "no run reads 'alpha'"),
         ("launcher", "no run reads 'launcher'"),
+        ("test_pipeline.0.type", "no run reads 'test_pipeline.0.type'"),
+        ("find_unused_parameters", "no run reads 'find_unused_parameters'; .* model_wrapper_cfg,"),
         ("param_scheduler.3.begin", "param_scheduler.3.begin"),
     ],
 )
@@ -101,6 +103,7 @@ def test_options_that_nothing_reads(tmp_path, key, sentence):
         ("env_cfg.dist_cfg.time_out", "settings of env_cfg.dist_cfg are .*, timeout,"),
         ("auto_scale_lr.base_batchsize", "auto_scale_lr are base_batch_size, enable."),
         ("model_wrapper_cfg.find_unused", "model_wrapper_cfg are .*, find_unused_parameters,"),
+        ("test_cfg.misspelt", "test_cfg are fp16, type."),
         ("optim_wrapper.misspelt", "an optimizer for each of generator, discriminator."),
     ],
 )
@@ -179,6 +182,14 @@ def test_amp_changes_every_wrapper(monkeypatch):
 
 
 # ---------------------------------------------------------------- data
+
+
+def test_a_config_without_data():
+    for split in ("train", "test"):
+        sentence = f"no {split}_dataloader, so there is nothing to {split}"
+        with pytest.raises(ValueError, match=sentence):
+            launch.check_split(Config(dict()), split)
+        launch.check_split(Config.fromfile(DEMO), split)
 
 
 def test_data_smaller_than_a_batch(tmp_path):
