@@ -415,7 +415,7 @@ def after_mmagic() -> None:
     time_any_evaluation()
     synchronize_translation_models()
     compat_hooks.name_weights_without_wrapper()
-    compat_hooks.save_reduce_lr_as_data()
+    compat_hooks.save_schedulers_as_data()
     compat_hooks.keep_random_states_while_visualizing()
     compat_hooks.show_samples_in_any_visualizer()
     compat_names.find_configs_by_name()

@@ -46,23 +46,25 @@ def name_weights_without_wrapper() -> bool:
     return True
 
 
-def save_reduce_lr_as_data() -> bool:
-    """Let a run with mmagic's ``ReduceLR`` be resumed.
+def save_schedulers_as_data() -> bool:
+    """Let checkpoints of runs with ``OneCycleLR`` or mmagic's ``ReduceLR`` be loaded as data.
 
-    The scheduler's state has its ``MessageHub`` in it, an object, so that no checkpoint of such a
-    run can be loaded as data. A scheduler that gets its state back keeps the one it has. Can go
-    when ``ReduceLR.state_dict`` leaves it out.
+    A scheduler's state is all that it holds: a function of ``OneCycleLR``'s, the ``MessageHub`` of
+    ``ReduceLR``. One that gets its state back keeps those it has. Can go when mmengine's and
+    mmagic's schedulers leave them out.
     """
-    from mmagic.engine.schedulers import ReduceLR
+    from mmengine.logging import MessageHub
+    from mmengine.optim.scheduler.param_scheduler import _ParamScheduler
 
-    if "state_dict" in vars(ReduceLR):
+    if hasattr(_ParamScheduler.state_dict, "__wrapped__"):
         return False
 
-    def state_dict(self) -> dict:
-        state = super(ReduceLR, self).state_dict()
-        return {key: value for key, value in state.items() if key != "message_hub"}
+    @functools.wraps(_ParamScheduler.state_dict)
+    def state_dict(self, _state_dict=_ParamScheduler.state_dict) -> dict:
+        state = _state_dict(self).items()
+        return {k: v for k, v in state if not (callable(v) or isinstance(v, MessageHub))}
 
-    ReduceLR.state_dict = state_dict
+    _ParamScheduler.state_dict = state_dict
     return True
 
 

@@ -333,7 +333,7 @@ def test_mending_twice_changes_nothing():
     """
     assert not compat.synchronize_translation_models()
     assert not compat_hooks.name_weights_without_wrapper()
-    assert not compat_hooks.save_reduce_lr_as_data()
+    assert not compat_hooks.save_schedulers_as_data()
     assert not compat_hooks.keep_random_states_while_visualizing()
     assert not compat_hooks.show_samples_in_any_visualizer()
 

@@ -38,7 +38,8 @@ def _settings_of_checkpoint(checkpoint: dict) -> dict:
     meta = checkpoint["meta"]
     if isinstance(meta.get("settings"), dict):
         return meta["settings"]
-    found = dict(iterations_per_epoch=meta["iter"] // meta["epoch"])
+    info = checkpoint["message_hub"]["runtime_info"]
+    found = dict(iterations_per_epoch=info.get("max_iters", 0) // info.get("max_epochs", 1))
     if checkpoint.get("image_buffers") is not None:
         found["processes"] = len(checkpoint["image_buffers"])
     cfg = _config_of(checkpoint)
@@ -102,15 +103,21 @@ def adapt(runner: Runner, checkpoint: dict) -> list[str]:
         A sentence for each difference.
 
     Raises:
-        ValueError: Going on is not well defined: another kind of optimizer, gradients between two
-            steps, a schedule that follows the evaluations together with other rates, or no rate
-            left above 0.
+        ValueError: Going on is not well defined: the middle of an epoch, another kind of optimizer,
+            gradients between two steps, a schedule that follows the evaluations together with other
+            rates, or no rate left above 0.
     """
     meta = checkpoint["meta"]
     epoch = meta["epoch"]
-    if runner.max_epochs is None or epoch == 0:
-        return []
     theirs, ours = _settings_of_checkpoint(checkpoint), settings_of(runner)
+    if meta["iter"] != epoch * theirs["iterations_per_epoch"]:
+        raise ValueError(
+            f"The checkpoint was made after iteration {meta['iter']}, in the middle of an epoch of "
+            f"{theirs['iterations_per_epoch']}, so its run cannot go on exactly; resume from the "
+            "end of an epoch, or start a new run with --cfg-options load_from=..."
+        )
+    if epoch == 0:
+        return []
     differences = [
         f"{name.replace('_', ' ')} {theirs[name]} then, {ours[name]} now"
         for name in ours
@@ -138,12 +145,18 @@ def adapt(runner: Runner, checkpoint: dict) -> list[str]:
             )
         for new, was in zip(fresh, old):
             # A rate that no schedule touches has no initial value of its own.
-            pairs = {k: (was.get(f"initial_{k}", was[k]), v) for k, v in new.items() if k in was}
+            pairs = {
+                k: tuple(group.get(f"initial_{k}", group[k]) for group in (was, new))
+                for k in new
+                if k in was
+            }
             rates += [
                 f"{name} {key} {a} then, {b} now".strip()
                 for key, (a, b) in pairs.items()
                 if key not in ("params", "initial_lr") and a != b
             ]
+        if not state.get("loss_scaler", True):
+            del state["loss_scaler"]  # bfloat16 has none, and float16 begins with a new one.
         old_states = saved.get(name, []) if isinstance(saved, dict) else saved
         for scheduler, old_state in zip(schedulers, old_states):
             if getattr(scheduler, "need_val_args", False):
@@ -169,11 +182,16 @@ def adapt(runner: Runner, checkpoint: dict) -> list[str]:
 
 
 def _check_accumulation(checkpoint: dict, theirs: dict, ours: dict) -> None:
-    """Refuse to go on between two steps of an optimizer, unless it is with the same gradients."""
+    """Refuse to go on between two steps of an optimizer, unless it is with the same gradients.
+
+    What the optimizers had counted is left out where it is not what they would have.
+    """
     counts, meta = ours["accumulative_counts"], checkpoint["meta"]
     iteration = meta["epoch"] * ours["iterations_per_epoch"]
     has_gradients = "gradients" in checkpoint
     same = iteration == meta["iter"] and counts == theirs.get("accumulative_counts", counts)
+    if not same:
+        checkpoint.pop("counts", None)  # They follow from the iteration.
     if (has_gradients or any(iteration % n for n in counts)) and not (has_gradients and same):
         raise ValueError(
             f"Epoch {meta['epoch']} ends between two steps of an optimizer, since it accumulates "
@@ -215,7 +233,7 @@ def _check_rates(runner: Runner, checkpoint: dict, epoch: int) -> None:
     optimizers = [state for _, _, state, _ in _wrappers(runner, checkpoint["optimizer"])]
     saved = checkpoint.get("param_schedulers") or []
     lists = saved.values() if isinstance(saved, dict) else [saved]
-    later = any(state["begin"] > state["_global_step"] for states in lists for state in states)
+    later = any(state["end"] > state["_global_step"] for states in lists for state in states)
     if not later and all(g["lr"] == 0 for state in optimizers for g in state["param_groups"]):
         raise ValueError(
             f"The learning rate is 0 from epoch {epoch + 1} on, so the {left} epochs that are left "

@@ -1,17 +1,21 @@
 """A run of four epochs, resumed after two with other settings."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from interruptions import same
 from mmagic.registry import HOOKS
 from mmengine.hooks import Hook
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "datasets"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 from cifar10_files import write_cifar10
+from mmengine.optim.optimizer import amp_optimizer_wrapper
 from runs import runner, write_config
+from tiny_run import checkpoint, tiny_runner
 
 MORE = """
 loader = dict(num_workers=0, persistent_workers=False, dataset=dict(data_root="{root}"))
@@ -109,35 +113,27 @@ def test_the_rates_of_the_config_go_on(config, whole, tmp_path, options, iterati
 
 
 def test_a_finished_run_is_made_longer(config, whole, tmp_path):
+    assert whole[1] == close(schedule(20, 10))
     rates, _ = train(config, tmp_path, resume=whole[0] / "epoch_4.pth", train_cfg__max_epochs=6)
     assert rates == close(schedule(30, 15)[20:])
 
 
-def test_equal_settings_change_nothing(config, whole, tmp_path):
-    rates, lines = train(config, tmp_path, resume=whole[0] / "epoch_2.pth")
-    assert rates == whole[1][10:] and not lines
-    assert whole[1] == close(schedule(20, 10))
-    mine, other = (torch.load(folder / "epoch_4.pth") for folder in (tmp_path, whole[0]))
-    assert mine["param_schedulers"] == other["param_schedulers"]
-
-
 def test_checkpoints_without_the_settings(config, whole, tmp_path):
-    """Of earlier versions: what is told by the config inside and the counts."""
+    """Of earlier versions: what is told by the config inside and the log. Others of an optimizer
+    are the config's.
+    """
     checkpoint = torch.load(whole[0] / "epoch_2.pth")
     del checkpoint["meta"]["settings"]
     torch.save(checkpoint, tmp_path / "epoch_2.pth")
-    options = dict(train_dataloader__batch_size=4)
+    options = dict(
+        train_dataloader__batch_size=4, optim_wrapper__generator__optimizer__betas=(0.9, 0.99)
+    )
     rates, (line,) = train(config, tmp_path / "run", resume=tmp_path / "epoch_2.pth", **options)
     assert len(rates) == 20 and rates[-1] == 0
     assert "batch size 8 then, 4 now" in line and "iterations per epoch 5 then, 10 now" in line
-
-
-def test_other_optimizer_settings_are_the_configs(config, whole, tmp_path):
-    options = dict(optim_wrapper__generator__optimizer__betas=(0.9, 0.99))
-    run = runner(config, tmp_path, resume=whole[0] / "epoch_2.pth", **options)
-    run.train()
-    assert run.optim_wrapper["generator"].optimizer.param_groups[0]["betas"] == (0.9, 0.99)
-    assert run.optim_wrapper["discriminator"].optimizer.param_groups[0]["betas"] == (0.5, 0.999)
+    optimizers = torch.load(tmp_path / "run" / "epoch_4.pth")["optimizer"]
+    assert optimizers["generator"]["param_groups"][0]["betas"] == (0.9, 0.99)
+    assert optimizers["discriminator"]["param_groups"][0]["betas"] == (0.5, 0.999)
 
 
 PLATEAU = [dict(type="ReduceOnPlateauLR", monitor="G1/MSE", patience=0)]
@@ -169,3 +165,57 @@ def test_a_schedule_by_evaluations_goes_on_with_more_epochs(config, tmp_path):
     run.train()
     now = run.param_schedulers["generator"][0]
     assert now.end == 3 and now._global_step == saved["_global_step"] + 1
+
+
+@pytest.mark.parametrize(
+    "schedules",
+    [
+        [
+            dict(type="LinearLR", start_factor=0.1, by_epoch=False, end=12),
+            dict(type="ConstantMomentum", factor=0.5, end=3),
+            dict(type="ReduceOnPlateauLR", monitor="score", rule="less"),
+        ],
+        dict(type="LinearDecayLR", convert_to_iter_based=True),
+        # Its rate is 0 in the third epoch, and not in the fourth.
+        dict(type="CosineAnnealingLR", T_max=2, end=100),
+        dict(type="OneCycleLR", eta_max=0.2, total_steps=20, by_epoch=False),
+        dict(type="CosineRestartLR", periods=[2, 2], restart_weights=[1, 0.5], eta_min=0),
+    ],
+)
+def test_equal_settings_change_nothing(tmp_path, schedules):
+    """Also where the first rate is not the optimizer's, or one on the way is 0."""
+    hook = dict(type="CheckpointHook", interval=1)
+    hooks = dict(timer=dict(type="mmengine.IterTimerHook"), checkpoint=hook)
+    options = dict(epochs=4, param_scheduler=schedules, default_hooks=hooks)
+    tiny_runner(tmp_path, **options).train()
+    whole = checkpoint(tmp_path, 4)
+    run = tiny_runner(tmp_path, tmp_path / "epoch_2.pth", **options)
+    said = []
+    run.logger.warning = lambda text, *args: said.append(str(text))
+    run.train()
+    assert not [text for text in said if "other settings" in text]
+    resumed = checkpoint(tmp_path, 4)
+    for part in ("state_dict", "optimizer", "param_schedulers"):
+        assert same(resumed[part], whole[part])
+
+
+def test_the_middle_of_an_epoch_is_refused(tmp_path):
+    hook = dict(type="CheckpointHook", by_epoch=False, interval=3)
+    hooks = dict(timer=dict(type="mmengine.IterTimerHook"), checkpoint=hook)
+    options = dict(default_hooks=hooks, custom_hooks=[dict(type="LossHook")])
+    tiny_runner(tmp_path, epochs=3, **options).train()
+    for iteration in (3, 12):
+        with pytest.raises(ValueError, match=f"{iteration}, in the middle of an epoch of 5, so"):
+            tiny_runner(tmp_path / "on", tmp_path / f"iter_{iteration}.pth", epochs=3).train()
+
+
+def test_mixed_precision_of_another_kind_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(amp_optimizer_wrapper, "is_cuda_available", lambda: True)
+    monkeypatch.setattr(amp_optimizer_wrapper, "GradScaler", partial(torch.amp.GradScaler, "cpu"))
+    amp = dict(type="mmengine.AmpOptimWrapper", optimizer=dict(type="SGD", lr=0.1))
+    brain = dict(amp, dtype="bfloat16", loss_scale=dict(enabled=False))
+    tiny_runner(tmp_path, epochs=1, optim_wrapper=brain).train()
+    half = dict(amp, dtype="float16")  # which no CPU trains in, so all is trained
+    run = tiny_runner(tmp_path, "auto", epochs=1, optim_wrapper=half)
+    run.train()
+    assert run.epoch == 1 and run.optim_wrapper.loss_scaler.get_scale() == 2.0**16
