@@ -3,6 +3,7 @@
 import inspect
 import os
 import random
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +11,18 @@ import torch
 from mmagic.models.editors.cyclegan.cyclegan_modules import GANImageBuffer
 from mmagic.registry import HOOKS, MODELS
 from mmengine.dist import all_gather_object, get_rank, get_world_size, master_only
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import IterBasedTrainLoop, Runner, find_latest_checkpoint
 from mmengine.runner.checkpoint import get_state_dict
 
 from spynco_mm.compat import average_gradients
+from spynco_mm.datasets import EpochSampler
 from spynco_mm.models.adapter import unwrapped
 from spynco_mm.models.image_pool import ImagePool
 from spynco_mm.utils.checkpoint import describe_mismatch, parse_config
 
 from . import run_folder
-from .guard_hook import checkpoint_folder
 from .resume_settings import adapt, settings_of
 
 #: What hooks remember from one evaluation to the next, but mmengine and mmagic do not save.
@@ -72,16 +73,19 @@ class ExactResumeHook(Hook):
 
     Every epoch starts from random states of its own, derived from the run's seed, the epoch and the
     process; so an interrupted epoch is repeated with the same draws, whatever happened before it.
+    A data set that draws by itself in persistent workers is an exception, which is said.
     Beside what mmengine saves (weights, optimizers, schedulers, log history), a checkpoint holds
-    the image pools of all processes, the sampler's seed, what :data:`REMEMBERED` names, and
-    gradients that are accumulated beyond the end of an epoch. A checkpoint that does not fit
-    the model is refused, with the layers that differ; one without optimizers cannot be resumed.
-    Checkpoints have to be written by epoch. What follows from an evaluation is exact as well with a
+    the image pools of all processes, the sampler's seed, what :data:`REMEMBERED` names, the counts
+    of the optimizers, and gradients that are accumulated beyond the end of an epoch. A checkpoint
+    that does not fit the model is refused, with the layers that differ; one without optimizers
+    cannot be resumed. Checkpoints have to be written by epoch, as ``epoch_*.pth``, into the work
+    directory. What follows from an evaluation is exact as well with a
     ``HistoryHook``, which repeats the evaluation that comes after the checkpoint.
 
     The run has a name, which its checkpoints and its work directory share; what another run has
-    left in that folder is set aside (see :mod:`spynco_mm.engine.run_folder`). Best checkpoints of
-    the run that the one it goes on from does not know are removed.
+    left in that folder is set aside (see :mod:`spynco_mm.engine.run_folder`), and so is what the
+    run itself has left of later epochs. Other best checkpoints of the run that the one it goes on
+    from does not know are removed.
 
     Works for any model that keeps an ``ImagePool``, or mmagic's ``GANImageBuffer``, for each output
     in ``image_buffers``; a checkpoint holds both in the same way.
@@ -96,9 +100,15 @@ class ExactResumeHook(Hook):
         self._run = None
 
     def before_run(self, runner: Runner) -> None:
-        """Refuse checkpoints in the middle of an epoch, which could not be exact, and settings that
-        mmengine would stumble over when the first one is written.
+        """Refuse checkpoints in the middle of an epoch, which could not be exact, those that would
+        not be looked for, and settings that mmengine would stumble over when the first one is
+        written.
         """
+        if isinstance(runner._train_loop, IterBasedTrainLoop):
+            raise ValueError(
+                "ExactResumeHook resumes at the start of an epoch, but this run is counted in "
+                "iterations; leave ExactResumeHook out."
+            )
         known = inspect.signature(runner.save_checkpoint).parameters
         for hook in runner.hooks:
             if not isinstance(hook, CheckpointHook):
@@ -107,6 +117,13 @@ class ExactResumeHook(Hook):
                 raise ValueError(
                     "ExactResumeHook resumes at the start of an epoch, but the CheckpointHook of "
                     "this config has by_epoch=False; set it to True, or leave ExactResumeHook out."
+                )
+            elsewhere = hook.out_dir not in (None, runner.work_dir)
+            if elsewhere or hook.filename_tmpl != "epoch_{}.pth":
+                raise ValueError(
+                    "A resume looks for epoch_*.pth in the work directory, but the CheckpointHook "
+                    "of this config has an out_dir or a filename_tmpl; leave these out, and name "
+                    "another work directory instead."
                 )
             if unknown := sorted(set(hook.args) - set(known)):
                 raise ValueError(f"CheckpointHook does not know {', '.join(unknown)}.")
@@ -118,12 +135,19 @@ class ExactResumeHook(Hook):
         gradients and applies the last ones of a run, but none of a dict.
         """
         if isinstance(runner.optim_wrapper, OptimWrapperDict):
-            for wrapper in _wrappers(runner):
-                wrapper.initialize_count_status(runner.model, runner.iter, runner.max_iters)
+            counts = (self._loaded or {}).get("counts", repeat(runner.iter))
+            for wrapper, count in zip(_wrappers(runner), counts):
+                wrapper.initialize_count_status(runner.model, count, runner.max_iters)
         if runner.max_epochs is not None and runner.epoch >= runner.max_epochs:
             runner.logger.info(
                 f"Nothing is left to train: the checkpoint is of epoch {runner.epoch} of "
                 f"{runner.max_epochs}. A larger train_cfg.max_epochs goes on."
+            )
+        loader = runner.train_dataloader
+        if loader.persistent_workers and not isinstance(loader.sampler, EpochSampler):
+            runner.logger.warning(
+                "The data loader's persistent_workers go on drawing from epoch to epoch, so a "
+                "resumed run is not exact if its data set draws; with num_workers=0 it is."
             )
         self._take_folder(runner)
         if self._loaded is not None:
@@ -168,10 +192,9 @@ class ExactResumeHook(Hook):
                     info.pop("best_score", None)
         if get_rank() or not self._run:
             return
-        for hook in hooks:
-            for file in Path(checkpoint_folder(hook, runner.work_dir)).glob("best_*.pth"):
-                if os.path.realpath(file) not in known and run_folder.is_of(file, self._run):
-                    file.unlink()
+        for file in Path(runner.work_dir).glob("best_*.pth"):
+            if os.path.realpath(file) not in known and run_folder.is_of(file, self._run):
+                file.unlink()
 
     def _restore(self, runner: Runner) -> None:
         """Give back pools, gradients and what hooks remembered."""
@@ -235,6 +258,7 @@ class ExactResumeHook(Hook):
             (name, {key: getattr(hook, key) for key in REMEMBERED[name]})
             for name, hook in _remembering(runner)
         ]
+        checkpoint["counts"] = [getattr(w, "_inner_count", 0) for w in _wrappers(runner)]
         if self._accumulating(runner):
             gradients = [parameter.grad for parameter in runner.model.parameters()]
             checkpoint["gradients"] = [grad if grad is None else grad.cpu() for grad in gradients]
@@ -265,6 +289,13 @@ class ExactResumeHook(Hook):
             raise ValueError(
                 f"{runner._load_from} holds weights only, so no run can be resumed from it; resume "
                 "from an epoch_*.pth, or start a new run with --cfg-options load_from=..."
+            )
+        averages = any(isinstance(hook, EMAHook) for hook in runner.hooks)
+        if "ema_state_dict" in checkpoint and not averages:
+            raise ValueError(
+                "The checkpoint is of a run with an EMAHook, which evaluates averaged weights and "
+                "trains others, and this config has none; keep it, or start a new run from the "
+                "averages with --cfg-options load_from=..."
             )
         if differences := adapt(runner, checkpoint):
             runner.logger.warning(

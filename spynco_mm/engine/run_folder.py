@@ -69,6 +69,9 @@ def resume_point(work_dir: str | Path) -> "tuple[Path | None, list[str]]":
         if run_in(read_checkpoint(path)) == run or run is None:
             return path, others
         others.append(path.name)
+    last = folder / "last_checkpoint"  # Other people's hooks may write elsewhere.
+    if not others and last.is_file() and (path := Path(last.read_text())).is_file():
+        return path, []
     return None, others
 
 
@@ -105,11 +108,12 @@ def begin(
     before = present_run(folder)
     stay = {Path(loaded).resolve()} if loaded else set()
     if resumes and Path(loaded).resolve().parent == folder.resolve():
-        # A run that goes back to an earlier epoch makes the later ones anew, so they do not stay.
+        # A run that goes back to an earlier epoch makes the later ones anew, so they do not stay,
+        # nor does the best one if it is of these.
         stay |= {
             path.resolve()
             for path in _find(folder, CHECKPOINTS)
-            if path.name.startswith("best_") or epoch_of(path) <= epoch
+            if epoch_of(path) <= epoch
             if path.resolve() not in stay and is_of(path, run)  # which reads it
         }
         if before in (None, run):
@@ -123,7 +127,10 @@ def begin(
         for path in aside:
             path.rename(target / path.name)
         names = ", ".join(path.name for path in aside)
-        sentence = f"{folder} had files of another run, which are in {target} now: {names}."
+        sentence = (
+            f"{folder} had files of another run or of later epochs, which are in {target} now: "
+            f"{names}."
+        )
     if run is None:
         (folder / ID_FILE).unlink(missing_ok=True)
     elif run != before:

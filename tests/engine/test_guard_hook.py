@@ -8,6 +8,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import nn
 
+from spynco_mm.engine.run_folder import resume_point
 from spynco_mm.utils.checkpoint import CheckpointError
 
 
@@ -102,6 +103,7 @@ def test_the_folder_may_be_another_than_the_work_directory(tmp_path):
     run(tmp_path / "a", out_dir=str(tmp_path / "out"))
     folder = tmp_path / "out" / "a"
     assert names(folder) == ["best_score_epoch_1.pth", "epoch_1.pth"]
+    assert resume_point(tmp_path / "a") == (folder / "epoch_1.pth", [])
     run(tmp_path / "a", 2, folder / "epoch_1.pth", out_dir=str(tmp_path / "out"))
     assert names(folder) == ["best_score_epoch_2.pth", "epoch_2.pth"]
 

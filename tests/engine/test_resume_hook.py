@@ -9,7 +9,8 @@ import torch
 from interruptions import before_file_operations, same
 from mmagic.models.editors.cyclegan.cyclegan_modules import GANImageBuffer
 from mmengine.optim import OptimWrapperDict
-from tiny_run import SCORES, checkpoint, loader, tiny_runner
+from mmengine.registry import MODELS
+from tiny_run import SCORES, TinyModel, checkpoint, loader, tiny_runner
 
 from spynco_mm.engine import read_history, resume_hook
 from spynco_mm.engine.resume_hook import _held, _refill
@@ -141,6 +142,76 @@ def test_gradients_between_epochs_are_kept(tmp_path):
     # The 20 iterations of four epochs are whole sums of two, and of four.
     other = dict(optim_wrapper=dict(sgd, accumulative_counts=4))
     tiny_runner(tmp_path, tmp_path / "epoch_4.pth", **{**options, **other, "epochs": 5}).train()
+
+
+@MODELS.register_module()
+class Alternating(TinyModel):
+    """Every second iteration is without the first optimizer, as in mmagic's CycleGAN."""
+
+    def __init__(self):
+        super().__init__()
+        self.discriminator = torch.nn.Linear(2, 1)
+
+    def train_step(self, data, optim_wrapper):
+        self.steps += 1
+        for name in ("generator", "discriminator")[int(self.steps) % 2 :]:
+            loss = ((getattr(self, name)(torch.randn(2, 2)) - data["x"]) ** 2).mean()
+            optim_wrapper[name].update_params(loss)
+        return dict(loss=loss)
+
+
+def test_optimizers_that_take_part_in_some_iterations_go_on(tmp_path):
+    """With five of ten iterations, and a step in every second of these."""
+    wrapper = dict(
+        type="mmengine.OptimWrapper", accumulative_counts=2, optimizer=dict(type="SGD", lr=0.1)
+    )
+    wrappers = dict(
+        constructor="MultiOptimWrapperConstructor", generator=wrapper, discriminator=wrapper
+    )
+    options = dict(epochs=3, model=dict(type="mmengine.Alternating"), optim_wrapper=wrappers)
+    tiny_runner(tmp_path, **options).train()
+    whole = checkpoint(tmp_path, 3)
+    tiny_runner(tmp_path, tmp_path / "epoch_2.pth", **options).train()
+    assert same(checkpoint(tmp_path, 3)["state_dict"], whole["state_dict"])
+
+
+CHECKPOINT = dict(type="CheckpointHook", backend_args=dict(backend="atomic"))
+BY_ITER = dict(train_cfg=dict(by_epoch=False, max_iters=3), log_processor=dict(by_epoch=False))
+
+
+@pytest.mark.parametrize(
+    "options, sentence",
+    [
+        (dict(out_dir="elsewhere"), "the work directory, but .* an out_dir or a filename_tmpl"),
+        (dict(filename_tmpl="my_{}.pth"), "looks for epoch_.*, but .* has an out_dir or a filen"),
+        (dict(by_epoch=False), "has by_epoch=False; set it to True, or leave ExactResumeHook out"),
+        (BY_ITER, "this run is counted in iterations; leave ExactResumeHook out"),
+    ],
+)
+def test_checkpoints_that_no_resume_would_find_are_refused(tmp_path, options, sentence):
+    if options is not BY_ITER:
+        options = dict(default_hooks=dict(checkpoint={**CHECKPOINT, **options}))
+    runner = tiny_runner(tmp_path, **options)
+    with pytest.raises(ValueError, match=sentence):
+        runner.train()
+    assert runner.iter == 0
+
+
+def test_what_would_not_go_on_exactly_is_said(tmp_path):
+    """Averages that nobody goes on with, and workers that draw on; the run is finished."""
+    tiny_runner(tmp_path, epochs=1, hooks=HOOKS[:1]).train()
+    with pytest.raises(ValueError, match="is of a run with an EMAHook, which"):
+        tiny_runner(tmp_path, tmp_path / "epoch_1.pth", epochs=1).train()
+
+    for sampler in ("mmengine.DefaultSampler", "EpochSampler"):
+        workers = dict(num_workers=1, persistent_workers=True, sampler=dict(type=sampler))
+        options = dict(train_dataloader={**loader(10), **workers}, hooks=HOOKS[:1], epochs=1)
+        runner = tiny_runner(tmp_path, tmp_path / "epoch_1.pth", **options)
+        said = []
+        runner.logger.warning = lambda text, *args, said=said: said.append(str(text))
+        runner.train()
+        warned = any("not exact if its data set draws" in text for text in said)
+        assert warned == (sampler != "EpochSampler")
 
 
 def test_early_stopping_goes_on_counting(tmp_path):

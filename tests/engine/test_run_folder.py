@@ -80,8 +80,9 @@ def test_a_new_run_that_is_killed_early_does_not_resume_the_old_one(folder):
 def test_a_run_that_goes_back_sets_its_future_aside(folder):
     run = present_run(folder)
     (sentence,) = train(folder, epochs=1, resume=folder / "epoch_1.pth")
-    assert "epoch_2.pth" in sentence and names(folder / f"earlier_{run}") == ["epoch_2.pth"]
-    # The best one of epoch 2 was of that future too, and of epoch 1 there was none any more.
+    assert "epoch_2.pth" in sentence
+    # The best one was of that future too, and of epoch 1 there was none any more.
+    assert names(folder / f"earlier_{run}") == ["best_score_epoch_2.pth", "epoch_2.pth"]
     assert names(folder) == ["best_score_epoch_1.pth", "epoch_1.pth", "history.jsonl"]
     assert [entry["epoch"] for entry in read_history(folder)] == [1]
     assert present_run(folder) == run
