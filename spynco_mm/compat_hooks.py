@@ -9,8 +9,12 @@ from torch import nn
 
 
 def _without_wrapper(wrapper, state: dict, prefix: str, metadata) -> None:
-    for key in [key for key in state if key.startswith(f"{prefix}module.")]:
-        state[prefix + key[len(f"{prefix}module.") :]] = state.pop(key)
+    inner = f"{prefix}module."
+    for key in [key for key in state if key.startswith(inner)]:
+        state[prefix + key[len(inner) :]] = state.pop(key)
+    versions = getattr(state, "_metadata", {})  # of the modules, by their names without a last dot
+    for key in [key for key in versions if f"{key}.".startswith(inner)]:
+        versions[f"{prefix}{key[len(inner) :]}".rstrip(".")] = versions.pop(key)
 
 
 def _with_wrapper(wrapper, state: dict, prefix: str, *rest) -> None:
@@ -26,7 +30,8 @@ def name_weights_without_wrapper() -> bool:
     It wraps each network by itself, so mmengine (0.10.7) saves ``generator.module.*``, and when it
     loads, looks through the wrappers for ``generator.*`` and finds nothing. Here each wrapper
     renames the keys of its network when it gives its state, and back when it gets one, as torch's
-    own wrappers do; so an ``EMAHook``, which keeps a copy of the model, names weights alike. Can go
+    own wrappers do; so an ``EMAHook``, which keeps a copy of the model, names weights alike. The
+    versions of the modules, which lie beside the weights, are named as the weights are. Can go
     when ``Runner.save_checkpoint`` takes ``get_state_dict``, which unwraps, for model and average.
     """
     from mmengine.model import MMSeparateDistributedDataParallel

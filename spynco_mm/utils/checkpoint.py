@@ -207,6 +207,20 @@ def _drop_code(content: dict) -> None:
                 meta["config"] = f"gpu_ids = {list(ids)}"
 
 
+def _name_versions_as_weights(content: dict) -> None:
+    """Take the wrappers of distributed training out of the names of the modules' versions.
+
+    Runs of several processes up to 0.2.0.dev0 saved weights without them, and these with them.
+    """
+    state = content.get("state_dict")
+    versions = getattr(state, "_metadata", None)
+    if isinstance(versions, dict):
+        state._metadata = {
+            re.sub(r"(^|\.)module\.", r"\1", f"{name}.").rstrip("."): version
+            for name, version in versions.items()
+        }
+
+
 def read_checkpoint(
     source: PathLike | IO[bytes],
     map_location: "str | torch.device | Callable | None" = "cpu",
@@ -258,6 +272,7 @@ def _read(file: IO[bytes], name: PathLike, map_location: Any) -> dict:
     except ValueError as error:
         raise CheckpointError(f"{name}: {error}.") from error
     _drop_code(content)
+    _name_versions_as_weights(content)
     return content
 
 

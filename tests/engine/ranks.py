@@ -176,11 +176,8 @@ def train(name: str, rank: int = 0, world: int = 1) -> dict:
 
 
 def difference(start: dict, end: dict) -> dict:
-    """The weights before and after, without the names of wrappers."""
-    start, end = (
-        {key.replace(".module.", ".", 1): value for key, value in state.items()}
-        for state in (start, end)
-    )
+    """The weights before and after; the names of wrappers are in neither, nor in the versions."""
+    assert not any("module" in name.split(".") for name in [*end, *end._metadata])
     return {key: (start[key], end[key]) for key in end}
 
 
