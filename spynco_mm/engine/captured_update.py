@@ -7,12 +7,12 @@ from contextlib import contextmanager
 
 import torch
 from mmengine.optim import OptimWrapper, OptimWrapperDict
-from torch import Tensor
+from torch import Tensor, nn
 
 from spynco_mm.models import SpyncoGAN
 
-#: Captures of a run before it goes on without: whatever changes so often changes again.
-CAPTURES = 5
+#: Changes of a run before it goes on without graphs: whatever changes so often changes again.
+CHANGES = 5
 
 
 class CapturedUpdate:
@@ -28,7 +28,9 @@ class CapturedUpdate:
     - The learning rates are tensors during an update, filled from the optimizers' numbers before
       it. Outside there are only the numbers, for schedulers, logs and checkpoints.
     - If anything else changes that was captured as it was, such as a parameter's place in memory,
-      what is frozen or an optimizer's betas, the update is captured again.
+      what is frozen, an optimizer's betas or the weight of a loss, all begins anew, with ordinary
+      updates: a part that is trained for the first time has no state in its optimizer yet, and
+      one that were made in a capture would be made again by every replay.
 
     Batches of another form are updated as ever in between. All but the replays runs on one stream
     of its own, since autograd would draw any other one into the capture.
@@ -36,14 +38,14 @@ class CapturedUpdate:
     Args:
         model: Its ``update`` is called with tensors, and ``optim_wrapper`` by name.
         warmup: Updates of a form before it may be captured, at least 1.
-        tell: Called with a sentence, when captured and when that is not possible.
+        tell: Called with a sentence, when captured and when that is not possible any more.
     """
 
     def __init__(self, model: SpyncoGAN, warmup: int, tell: Callable[[str], None]):
-        self._update, self._pools = model.update, model.image_buffers
+        self._model, self._update, self._pools = model, model.update, model.image_buffers
         self._parameters, self._modules = list(model.parameters()), list(model.modules())
         self._warmup, self._tell = warmup, tell
-        self._seen, self._captures = Counter(), 0
+        self._seen, self._changes = Counter(), 0
         self._graph = self._form = self._state = None
         self._stream = torch.cuda.Stream()
         self._rates: list[Tensor] = []
@@ -52,9 +54,15 @@ class CapturedUpdate:
         wrappers = list(optim_wrapper.values())
         self._fill_rates(wrappers)
         form = tuple((x.shape, x.dtype) for x in inputs)
-        if self._graph is not None and self._state != self._present_state(wrappers):
-            self._release()
-        due = self._seen[form] >= self._warmup and self._captures < CAPTURES
+        if self._changed(wrappers) and self._seen:
+            self._seen.clear()
+            self._changes += 1
+            if self._changes == CHANGES:
+                self._tell(
+                    "The training step is not captured as a CUDA graph any more, since what is "
+                    f"captured as it is, such as what is frozen, has changed {CHANGES} times."
+                )
+        due = self._seen[form] >= self._warmup and self._changes < CHANGES
         if self._graph is None and due:
             self._capture(form, inputs, optim_wrapper)
         if self._graph is not None and form == self._form:
@@ -65,6 +73,7 @@ class CapturedUpdate:
         with torch.cuda.stream(self._stream), self._rates_on_device(wrappers):
             log_vars = self._update(*inputs, optim_wrapper=optim_wrapper)
         present.wait_stream(self._stream)
+        self._changed(wrappers)  # by the update itself, as a pool that needs more room
         return log_vars
 
     def _release(self) -> None:
@@ -102,14 +111,26 @@ class CapturedUpdate:
 
     # ------------------------------------------------------------------ the graph
 
+    def _changed(self, wrappers: list[OptimWrapper]) -> bool:
+        """Whether anything is not as it was when this was last asked; a graph is then given up."""
+        state = self._present_state(wrappers)
+        if state == self._state:
+            return False
+        self._release()
+        self._state = state
+        return True
+
     def _present_state(self, wrappers: list[OptimWrapper]) -> tuple:
         """What an update takes for given: places in memory, and settings that are Python's."""
         optimizers = [wrapper.optimizer for wrapper in wrappers]
+        losses = [getattr(self._model, name) for name in self._model.LOSSES]
         return (
             [(parameter.data_ptr(), parameter.requires_grad) for parameter in self._parameters],
             [pool.rows.data_ptr() for pool in self._pools if pool.rows is not None],
             [module.training for module in self._modules],
+            [_settings(m) for loss in losses if loss is not None for m in loss.modules()],
             [id(optimizer.state) for optimizer in optimizers],
+            [dict(wrapper.clip_grad_kwargs or {}) for wrapper in wrappers],
             [
                 {
                     key: value
@@ -125,7 +146,6 @@ class CapturedUpdate:
         """Record an update of batches of a form, without running it."""
         wrappers = list(optim_wrapper.values())
         counts = [wrapper._inner_count for wrapper in wrappers]
-        self._captures += 1
         self._inputs = [x.clone() for x in inputs]
         graph = torch.cuda.CUDAGraph()
         gc.collect()  # What is collected during a capture may call CUDA, and so end it.
@@ -143,7 +163,7 @@ class CapturedUpdate:
             self._names = list(log_vars)
         except RuntimeError as error:
             self._release()
-            self._captures = CAPTURES
+            self._changes = CHANGES
             for wrapper in wrappers:
                 wrapper.zero_grad()
             while error.__context__ is not None:  # The first one is why, the others that it ended.
@@ -155,10 +175,9 @@ class CapturedUpdate:
                 gc.enable()
             for wrapper, count in zip(wrappers, counts):
                 wrapper._inner_count = count
-        self._graph, self._form, self._state = graph, form, self._present_state(wrappers)
+        self._graph, self._form = graph, form
         sizes = ", ".join("×".join(map(str, x.shape)) for x in inputs[:2])
-        last = "" if self._captures < CAPTURES else ", for the last time, as it changes so often"
-        self._tell(f"Captured the training step as a CUDA graph, for batches of {sizes}{last}.")
+        self._tell(f"Captured the training step as a CUDA graph, for batches of {sizes}.")
 
     def _replay(self, inputs: tuple, wrappers: list[OptimWrapper]) -> dict[str, Tensor]:
         for place, x in zip(self._inputs, inputs):
@@ -178,6 +197,16 @@ def _no_autocast_cache() -> Iterator[None]:
         yield
     finally:
         torch.set_autocast_cache_enabled(before)
+
+
+def _settings(module: nn.Module) -> tuple:
+    """A module's type and attributes: numbers and lists of them by value, others by identity."""
+    values = {
+        name: value if isinstance(value, (int, float, str)) else id(value)
+        for name, value in vars(module).items()
+    }
+    lists = {k: [*v] for k, v in vars(module).items() if isinstance(v, (list, tuple))}
+    return type(module), {**values, **lists}
 
 
 def _steps_to_device(optimizer: torch.optim.Optimizer) -> None:

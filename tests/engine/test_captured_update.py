@@ -11,13 +11,13 @@ import torch
 from mmengine.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict
 from simulated_gpu import simulate_graphs
 
-from spynco_mm.engine.captured_update import CAPTURES, CapturedUpdate
+from spynco_mm.engine.captured_update import CHANGES, CapturedUpdate
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 from small_models import batch, build, config, weights
 
 NETWORKS = ("generator", "discriminator")
-WARMUP = 2
+WARMUP = 1
 
 
 @pytest.fixture(
@@ -133,23 +133,35 @@ def test_replays_are_the_steps_they_stand_for(device, case):
     assert ("grad_norm_g" in captured.left["logs"][-1]) == (case == "joint")
 
 
-def freeze(i, model, wrappers):
-    """And then a batch for which the pools have no room."""
-    model.discriminator.blocks[0].requires_grad_(i < 4)
-    return 7 if i == 6 else 4
+def other_parts(i, model, wrappers):
+    """Others are frozen, and then there is a batch for which the pools have no room."""
+    model.generator.encoder.requires_grad_(i >= 2)
+    model.discriminator.blocks[0].requires_grad_(i < 2)
+    return 7 if i == 5 else 4
 
 
-def other_momentum(i, model, wrappers):
-    wrappers["generator"].optimizer.param_groups[0]["betas"] = (0.5 + i / 100, 0.999)
+def other_settings(i, model, wrappers):
+    """One after each capture."""
+    if i == 2:
+        wrappers["generator"].optimizer.param_groups[0]["betas"] = (0.6, 0.999)
+    elif i == 4:
+        model.gan_loss.weights = (0.1, 0.2, 0.3)
+    elif i == 6:
+        model.identity_loss.loss.loss_weight = 2.0
+    elif i == 8:
+        wrappers["discriminator"].clip_grad_kwargs["max_norm"] = 0.1
+    elif i == 10:
+        model.contours_loss = None
     return 4
 
 
-@pytest.mark.parametrize("change, captures", [(freeze, 3), (other_momentum, CAPTURES)])
-def test_what_changes_is_captured_again(device, change, captures):
-    options = dict(between=change, steps=9)
+@pytest.mark.parametrize("change, steps, changes", [(other_parts, 8, 1), (other_settings, 11, 5)])
+def test_what_changes_is_captured_again(device, change, steps, changes):
+    options = dict(between=change, steps=steps, clip_grad=dict(max_norm=0.5))
     plain, captured = (train(device, captured, **options) for captured in (False, True))
-    assert len(captured.told) == captures
-    assert ("for the last time" in captured.told[-1]) == (captures == CAPTURES)
+    ends = captured.told.pop() if changes == CHANGES else ""
+    assert ends.endswith("has changed 5 times.") == (changes == CHANGES)
+    assert [text[:9] for text in captured.told] == ["Captured "] * (5 if ends else 3)
     assert_same(device, plain.left, captured.left)
 
 
