@@ -93,6 +93,7 @@ def load_config(
     if launcher != "none":
         # Once per process and network, about an argument that mmengine passes on.
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+        _set_wrapper(cfg)
         _without_gpu(cfg)
     return cfg
 
@@ -179,6 +180,19 @@ def _check_kind(cfg: Config, key: str, value: Any) -> None:
         )
 
 
+def _set_wrapper(cfg: Config) -> None:
+    """Name what wraps the model, where the config leaves it to mmengine.
+
+    Its ``MMDistributedDataParallel`` cannot train with several optimizers.
+    """
+    if not cfg.get("model_wrapper_cfg"):  # what mmengine takes without one
+        unused = cfg.get("find_unused_parameters", False)
+        cfg.model_wrapper_cfg = dict(broadcast_buffers=False, find_unused_parameters=unused)
+    parts = (cfg.get("optim_wrapper") or {}).values()
+    if any(isinstance(part, dict) and "optimizer" in part for part in parts):
+        cfg.model_wrapper_cfg.setdefault("type", "MMSeparateDistributedDataParallel")
+
+
 def _without_gpu(cfg: Config) -> None:
     """Prepare a distributed run on CPU: gloo, and no device that the wrapper could pin.
 
@@ -193,9 +207,6 @@ def _without_gpu(cfg: Config) -> None:
         )
     dist_cfg = cfg.setdefault("env_cfg", {}).setdefault("dist_cfg", {})
     dist_cfg["backend"] = "gloo"
-    if not cfg.get("model_wrapper_cfg"):  # what mmengine takes without one
-        unused = cfg.get("find_unused_parameters", False)
-        cfg.model_wrapper_cfg = dict(broadcast_buffers=False, find_unused_parameters=unused)
     cfg.model_wrapper_cfg.device_ids = None
     if not torch.distributed.is_initialized():
         seconds = dist_cfg.get("timeout")

@@ -22,6 +22,7 @@ train_dataloader["dataset"] = dict(indices=35, **loader["dataset"])
 val_dataloader = dict(batch_size=1, **loader)
 test_dataloader = val_dataloader
 train_cfg = dict(max_epochs=2, val_interval=2)
+model_wrapper_cfg = None  # tools/train.py knows which one several optimizers need
 """
 
 
