@@ -30,6 +30,7 @@ def _register_inferencer(module):
 
 compat.load_checkpoints_with(read_checkpoint)
 compat.add_hook_to_all_runners(GuardHook)
+compat.leave_in_evaluation(models.SpyncoGenerator)
 # Neither mmagic's apis nor ours are loaded until somebody asks for mmagic's.
 compat_imports.after_import("mmagic.apis.mmagic_inferencer", _register_inferencer)
 
