@@ -21,7 +21,8 @@ class OSPLoss(nn.Module):
 
     Args:
         loss: Config of a registered loss that is called as ``loss(pred, target, **kwargs)``, such
-            as mmagic's ``L1Loss`` or ``GANLoss``.
+            as mmagic's ``L1Loss`` or ``GANLoss``. Of one that returns several parts, such as
+            ``PerceptualLoss``, they are added up; parts that are None do not count.
         weights: One weight for each output, final output first.
     """
 
@@ -58,8 +59,13 @@ class OSPLoss(nn.Module):
                 f"OSPLoss has weights {self.weights} but got a pyramid of {len(pyramid)} outputs; "
                 "give one weight for each output."
             )
-        terms = [w * self.loss(o, target, **kwargs) for o, w in zip(pyramid, self.weights) if w]
+        losses = [(w, self.loss(o, target, **kwargs)) for o, w in zip(pyramid, self.weights) if w]
+        terms = [w * (x if isinstance(x, Tensor) else _sum(x)) for w, x in losses]
         return sum(terms) if terms else pyramid[0].new_zeros(())
+
+
+def _sum(parts: Sequence[Tensor | None]) -> Tensor:
+    return sum(part for part in parts if part is not None)
 
 
 @MODELS.register_module()

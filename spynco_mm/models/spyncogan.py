@@ -7,6 +7,7 @@ from mmagic.models.base_models import BaseTranslationModel
 from mmagic.registry import MODELS
 from mmagic.structures import DataSample
 from mmengine.optim import OptimWrapperDict
+from mmengine.utils.dl_utils import has_batch_norm
 from torch import Tensor
 
 from .adapter import AnyGenerator
@@ -32,9 +33,10 @@ class SpyncoGAN(BaseTranslationModel):
 
     Small batches of J, H_t(J) and I go through the generator as one batch, and so do the outputs
     through the discriminator. That makes fewer and larger kernels, and the same numbers as one by
-    one if the norm is per sample, as instance norm is. Large batches gain little by it. There each
-    of the three has its own backward pass right after its losses, so that the activations of only
-    one are in memory at a time. The gradients add up to the same.
+    one if the norm is per sample, as instance norm is; a network with batch norm never gets them as
+    one. Large batches gain little by it. There each of the three has its own backward pass right
+    after its losses, so that the activations of only one are in memory at a time. The gradients add
+    up to the same.
 
     Any registered generator can be used; one that returns a tensor is a pyramid of one.
 
@@ -61,8 +63,8 @@ class SpyncoGAN(BaseTranslationModel):
         buffer_size: Images in the pool of each output; 0 for no pool.
         fast: Whether to join small batches and to split the backward pass of large ones, as said
             above. False runs the networks on one kind of image at a time, with one backward pass,
-            as section 4.2 reads: for reference, and for networks whose norm mixes the samples of a
-            batch, such as batch norm.
+            as section 4.2 reads: for reference, and for networks in which anything but batch norm
+            mixes the samples of a batch.
         joint_pixels: Pixels of a batch (N·H·W) up to which the three inputs of G are joined.
         default_domain, reachable_domains, related_domains: As mmagic's translation models name
             them. The images come as ``img_{domain}``.
@@ -168,6 +170,12 @@ class SpyncoGAN(BaseTranslationModel):
                 f"SpyncoGAN: {name} must be an OSPLoss with {n} weights, one for each output of "
                 f"the generator, got {config}."
             )
+        trained = [weight for weight, p in loss.named_parameters() if p.requires_grad]
+        if trained:
+            raise ValueError(
+                f"SpyncoGAN: {name} has the weights {', '.join(trained)}, but trains those of the "
+                "generator and the discriminator only; freeze them, in its __init__."
+            )
         return loss if loss.num_outputs else None
 
     @staticmethod
@@ -204,7 +212,7 @@ class SpyncoGAN(BaseTranslationModel):
 
     def _generate_all(self, inputs: Sequence[Tensor], num_outputs: int) -> list[list[Tensor]]:
         """The pyramid of each of several batches of one shape."""
-        if not self.fast:
+        if not self.fast or has_batch_norm(self.generator):
             return [self._g(images, num_outputs) for images in inputs]
         pyramid = self._g(torch.cat(list(inputs)), num_outputs)
         return [list(part) for part in zip(*(output.chunk(len(inputs)) for output in pyramid))]
@@ -212,7 +220,7 @@ class SpyncoGAN(BaseTranslationModel):
     def _judge_all(self, images: Sequence[Tensor]) -> list[Tensor]:
         """The scores of each of several batches of one shape."""
         discriminator = self.get_module(self.discriminator)
-        if not self.fast:
+        if not self.fast or has_batch_norm(discriminator):
             return [discriminator(image) for image in images]
         return list(discriminator(torch.cat(list(images))).chunk(len(images)))
 

@@ -25,13 +25,17 @@ def frozen(network: torch.nn.Module | None) -> Iterator[None]:
 
 
 def add_gradients(wrapper: OptimWrapper, loss: Tensor) -> None:
-    """One of the backward passes of an iteration, as :func:`take_step` ends it."""
-    wrapper.backward(wrapper.scale_loss(loss))
-    wrapper._inner_count -= 1  # It counts iterations.
+    """One of the backward passes of an iteration, as :func:`take_step` ends it.
+
+    There is none of a network that is frozen as a whole.
+    """
+    if loss.requires_grad:
+        wrapper.backward(wrapper.scale_loss(loss))
+        wrapper._inner_count -= 1  # It counts iterations.
 
 
 def take_step(wrapper: OptimWrapper) -> Tensor | None:
-    """End an iteration: step on the gradients of all processes, if it is time for it.
+    """End an iteration: step on the gradients of all processes, if it is time and there are any.
 
     As ``OptimWrapper.update_params`` does after its backward pass, but that the gradients are
     averaged here, in one collective call, and that nothing waits for a GPU. So it can be captured
@@ -41,10 +45,11 @@ def take_step(wrapper: OptimWrapper) -> Tensor | None:
         The norm of the gradients that ``clip_grad`` found, on the device; None without clipping.
     """
     wrapper._inner_count += 1
-    if not wrapper.should_update():
+    parameters = [p for group in wrapper.optimizer.param_groups for p in group["params"]]
+    if not wrapper.should_update() or all(p.grad is None for p in parameters):
         return None
     if is_distributed():
-        average_gradients(p for group in wrapper.optimizer.param_groups for p in group["params"])
+        average_gradients(parameters)
     norms = []
     clip = getattr(wrapper, "clip_func", None)
     if clip is not None:

@@ -75,6 +75,20 @@ def test_keywords_reach_an_image_loss():
     np.testing.assert_allclose(loss, np.dot((1, 0.5, 0.25), differences))
 
 
+class InParts(torch.nn.Module):
+    """Three parts, one of them switched off, as mmagic's ``PerceptualLoss`` has two."""
+
+    def forward(self, pred, target):
+        return (pred - target).abs().mean(), None, (pred - target).square().mean()
+
+
+def test_parts_of_a_loss_are_added_up():
+    target = images(9)
+    expected = sum(w * sum(p for p in InParts()(o, target) if p is not None)
+                   for w, o in zip((5, 3, 2), PYRAMID))  # fmt: skip
+    torch.testing.assert_close(OSPLoss(InParts(), (5, 3, 2))(PYRAMID, target), expected)
+
+
 def test_terms_of_weight_zero_are_not_computed():
     for weights, calls in {(5, 3, 2): 3, (0, 1, 0): 1, (1, 0, 2): 2, (0, 0, 0): 0}.items():
         inner = Counting()

@@ -374,12 +374,30 @@ def test_large_batches_go_apart():
     assert model._parts(images(3)) == [["J"], ["H(J)"], ["I"]]
 
 
-def test_frozen_layers_of_the_discriminator_stay():
+def test_batch_norm_never_sees_two_kinds_of_images():
+    """Its networks are called as with ``fast=False``, and keep the same statistics."""
+    found = []
+    for setting in (dict(), dict(joint_pixels=0), dict(fast=False)):
+        model = build(
+            generator={**config()["generator"], "norm_cfg": dict(type="BN")},
+            discriminator=dict(type="PatchDiscriminator", in_channels=3, base_channels=4),
+            **setting,
+        ).double()
+        wrappers = optimizers(model)
+        found.append((model.train_step(batch(size=(32, 32)), wrappers), model.state_dict()))
+    for other in found[:2]:
+        for ours, plain in zip(other, found[2]):
+            for name, value in plain.items():
+                torch.testing.assert_close(ours[name], value, atol=1e-9, rtol=1e-9, msg=name)
+
+
+@pytest.mark.parametrize("frozen", ["discriminator.blocks.0", "discriminator", "generator"])
+def test_what_is_frozen_stays(frozen):
     model = build()
-    model.discriminator.blocks[0].requires_grad_(False)
-    still = {f"discriminator.blocks.0.{name}" for name in weights(model.discriminator.blocks[0])}
-    wrappers = optimizers(model)
-    assert_trains(model, lambda i: model.train_step(batch(), wrappers), 2, still | resting(model))
+    model.get_submodule(frozen).requires_grad_(False)
+    still = {name for name in weights(model) if name.startswith(frozen)} | resting(model)
+    wrappers = optimizers(model, clip_grad=dict(max_norm=1))
+    assert_trains(model, lambda i: model.train_step(batch(), wrappers), 2, still)
 
 
 class CPUAutocast(OptimWrapper):
@@ -555,6 +573,14 @@ def test_default_preprocessor():
         (dict(buffer_size=-1), "SpyncoGAN: buffer_size must be whole and at least 0, got -1"),
         (dict(discriminator=None), "gan_loss needs a discriminator; give one or drop the loss"),
         (dict(identity_loss=osp((1, 1), type="L1Loss")), "identity_loss must be an OSPLoss with 3"),
+        (
+            dict(
+                contours_loss=osp(
+                    ZETA, type="mmengine.Conv2d", in_channels=3, out_channels=1, kernel_size=1
+                )
+            ),
+            "contours_loss has the weights loss.weight, loss.bias, but trains those of the gen",
+        ),
         (dict(cycle_aba_loss=dict(type="L1Loss")), "cycle_aba_loss must be an OSPLoss with 3"),
         (dict(reachable_domains=["color", "gray"]), "one reachable domain"),
         (dict(related_domains=["a", "b", "color"]), "two related domains"),
