@@ -6,7 +6,7 @@ from mmengine.config import Config
 from mmengine.fileio import load
 
 from spynco_mm.compat_names import ROOT, config_path
-from spynco_mm.utils.checkpoint import CheckpointError, parse_config, read_checkpoint
+from spynco_mm.utils.checkpoint import CheckpointError, by_type_name, parse_config, read_checkpoint
 
 from .loading import safe_network
 
@@ -33,7 +33,7 @@ def checkpoint_config(path: str) -> Config:
     meta = read_checkpoint(path).get("meta")
     text = meta.get("cfg") if isinstance(meta, dict) else None
     try:
-        model = parse_config(text).get("model") if isinstance(text, str) else None
+        model = by_type_name(parse_config(text).get("model")) if isinstance(text, str) else None
         if not isinstance(model, dict) or model.get("type") != "SpyncoGAN":
             raise ValueError("it has no config of a SpyncoGAN in it; give it as model_config")
         names = ("generator", "handcrafted_translation")

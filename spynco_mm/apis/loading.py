@@ -18,9 +18,11 @@ from spynco_mm.models.adapter import AnyGenerator
 from spynco_mm.utils.checkpoint import (
     CheckpointError,
     PathLike,
+    by_type_name,
     describe_mismatch,
     parse_config,
     read_checkpoint,
+    type_name,
 )
 
 #: What a checkpoint's own config may build: layers and arithmetic, nothing that reads, writes or
@@ -90,7 +92,7 @@ def safe_network(value: Any, where: str) -> Any:
 def _generator_weights(state: dict, model: dict) -> dict:
     """The weights of the generator that makes colour, under its own names."""
     prefix = "generator."
-    if model["type"] != "SpyncoGAN":
+    if type_name(model["type"]) != "SpyncoGAN":
         prefix = f"generators.{model.get('default_domain')}."
     if model["generator"].get("consistency"):
         versions = getattr(state, "_metadata", {})
@@ -161,9 +163,9 @@ def load_colorization(path: PathLike, config: PathLike | Config | None = None) -
             text = meta.get("cfg") if isinstance(meta, dict) else None
             if not isinstance(text, str):
                 raise ValueError("it has no config in it; name the config of its training as well")
-            model = parse_config(text).get("model")
-        if not isinstance(model, dict) or model.get("type") not in MODEL_TYPES:
-            kind = model.get("type") if isinstance(model, dict) else None
+            model = by_type_name(parse_config(text).get("model"))
+        kind = type_name(model.get("type")) if isinstance(model, dict) else None
+        if kind not in MODEL_TYPES:
             raise ValueError(f"its model is of the type {kind!r}, not {', '.join(MODEL_TYPES)}")
         cfg = dict(model["generator"])
         translation = model.get("handcrafted_translation", dict(type="HandcraftedTranslation"))

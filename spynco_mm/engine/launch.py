@@ -16,7 +16,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from ..compat_names import PACKAGE, config_path
-from ..utils.checkpoint import read_checkpoint
+from ..utils.checkpoint import read_checkpoint, type_name
 from ..utils.files import PathLike, lock_folder
 from .run_folder import resume_point
 
@@ -229,7 +229,7 @@ def enable_amp(cfg: Config, dtype: str) -> None:
     wrappers = [cfg.optim_wrapper, *cfg.optim_wrapper.values()]
     wrappers = [w for w in wrappers if isinstance(w, dict) and "optimizer" in w]
     for wrapper in wrappers:
-        kind = wrapper.get("type", "OptimWrapper")
+        kind = type_name(wrapper.get("type", "OptimWrapper"))
         if kind not in ("OptimWrapper", "AmpOptimWrapper"):
             raise ValueError(
                 f"--amp replaces OptimWrapper, but this config uses {kind}; choose the precision "
@@ -271,7 +271,7 @@ def enable_compile(cfg: Config, mode: str) -> None:
     """
     hooks = list(cfg.get("custom_hooks") or [])
     if mode == "auto":
-        decided = cfg.get("compile") or any(hook["type"] == "CompileHook" for hook in hooks)
+        decided = cfg.get("compile") or "CompileHook" in [type_name(h["type"]) for h in hooks]
         if torch.cuda.is_available() and not decided:
             cfg.custom_hooks = [*hooks, dict(type="CompileHook", min_iters=COMPILE_FROM)]
         return

@@ -20,7 +20,7 @@ from spynco_mm.compat import average_gradients
 from spynco_mm.datasets import EpochSampler
 from spynco_mm.models.adapter import unwrapped
 from spynco_mm.models.image_pool import ImagePool
-from spynco_mm.utils.checkpoint import describe_mismatch, parse_config
+from spynco_mm.utils.checkpoint import by_type_name, describe_mismatch, parse_config
 
 from . import run_folder
 from .resume_settings import adapt, settings_of
@@ -312,11 +312,11 @@ def _other_settings(cfg: dict, checkpoint: dict) -> "list[str]":
     """Settings of the generator that differ from those of a checkpoint of the same weights."""
     text = checkpoint.get("meta", {}).get("cfg")
     try:
-        theirs = parse_config(text)["model"]["generator"]
-        ours = cfg["model"]["generator"]
+        theirs = by_type_name(parse_config(text)["model"]["generator"])
+        kind, ours = cfg["model"]["generator"]["type"], by_type_name(cfg["model"]["generator"])
     except (KeyError, TypeError, ValueError):  # a model of another kind, or no config that is data
         return []
-    arguments = inspect.signature(MODELS.get(ours["type"])).parameters
+    arguments = inspect.signature(MODELS.get(kind) if isinstance(kind, str) else kind).parameters
     default = {name: argument.default for name, argument in arguments.items()}
     theirs, ours = ({**default, **settings} for settings in (theirs, ours))
     same = {"fast", "init_cfg", "return_pyramid"}  # do not change what comes out

@@ -13,7 +13,7 @@ from mmengine.dist import get_world_size
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 
-from spynco_mm.utils.checkpoint import parse_config
+from spynco_mm.utils.checkpoint import parse_config, type_name
 
 #: Entries of a scheduler's state that it counts while it runs; the others are its settings.
 COUNTERS = {"last_step", "_global_step", "_last_value", "best", "num_bad_epochs"}
@@ -64,7 +64,7 @@ def _optimizer_types(wrapper: dict) -> dict:
     """The types of optimizers in the config of an optimizer wrapper, by name."""
     parts = {"": wrapper, **{k: v for k, v in wrapper.items() if isinstance(v, dict)}}
     return {
-        name: part["optimizer"].get("type")
+        name: type_name(part["optimizer"].get("type"))
         for name, part in parts.items()
         if isinstance(part.get("optimizer"), dict)
     }

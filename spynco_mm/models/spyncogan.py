@@ -10,6 +10,7 @@ from mmengine.optim import OptimWrapperDict
 from mmengine.utils.dl_utils import has_batch_norm
 from torch import Tensor
 
+from ..utils.checkpoint import type_name
 from .adapter import AnyGenerator
 from .base import require_whole
 from .image_pool import ImagePool
@@ -118,7 +119,7 @@ class SpyncoGAN(BaseTranslationModel):
         self.gray_key = f"img_{self.get_other_domains(default_domain)[0]}"
         self.handcrafted_translation = MODELS.build(handcrafted_translation)
         self._check_translation()
-        if contours_loss and contours_loss.get("loss", {}).get("type") == "ContoursLoss":
+        if contours_loss and type_name(contours_loss.get("loss", {}).get("type")) == "ContoursLoss":
             inner = {"translation": handcrafted_translation, **contours_loss["loss"]}
             contours_loss = {**contours_loss, "loss": inner}
         configs = (identity_loss, cycle_bab_loss, cycle_aba_loss, gan_loss, contours_loss)

@@ -84,6 +84,26 @@ def parse_config(text: str) -> dict:
     return values
 
 
+def type_name(kind: Any) -> str:
+    """The bare name of a config's ``type``: of a class, of a path to one, or with a scope."""
+    return getattr(kind, "__name__", str(kind)).rpartition(".")[2]
+
+
+def by_type_name(settings: Any) -> Any:
+    """A copy of settings in which every ``type`` is a bare name.
+
+    mmengine's new style of configs has classes there, and in checkpoints their paths.
+    """
+    if isinstance(settings, dict):
+        return {
+            key: type_name(value) if key == "type" else by_type_name(value)
+            for key, value in settings.items()
+        }
+    if isinstance(settings, (list, tuple)):
+        return type(settings)(map(by_type_name, settings))
+    return settings
+
+
 # ------------------------------------------------------------------------------------- weights
 
 

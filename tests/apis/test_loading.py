@@ -1,5 +1,6 @@
 """What a checkpoint may hold, and what happens when a stranger made it."""
 
+import re
 import time
 
 import pytest
@@ -8,6 +9,7 @@ from mmagic.registry import MODELS
 from mmengine.config import Config
 
 from spynco_mm.apis import CheckpointError, Colorizer
+from spynco_mm.apis.inferencer import checkpoint_config
 from spynco_mm.apis.loading import load_colorization
 
 
@@ -52,6 +54,20 @@ def test_a_runners_checkpoint_gives_its_generator(tiny_checkpoint):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
     assert (loaded.mean, loaded.std, loaded.bgr) == (127.5, 127.5, False)
     assert not any(p.requires_grad for p in loaded.generator.parameters())
+
+
+def test_a_config_of_the_new_style(tiny_checkpoint, tmp_path):
+    """In its text are the paths of the classes that the config has."""
+    path = with_config(
+        tiny_checkpoint,
+        tmp_path / "new.pth",
+        lambda text: re.sub(r"type=\s*'(Spynco|Exact|Handcr)", r"type='spynco_mm.models.\1", text),
+    )
+    assert "type='spynco_mm.models.SpyncoGAN'" in torch.load(path)["meta"]["cfg"]
+    gray = torch.rand(1, 20, 20)
+    want = Colorizer(tiny_checkpoint, device="cpu")(gray)
+    assert torch.equal(Colorizer(path, device="cpu")(gray), want)
+    assert checkpoint_config(str(path)).model.generator.type == "SpyncoGenerator"
 
 
 def test_mmagics_cyclegan(tmp_path):

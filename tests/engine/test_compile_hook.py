@@ -10,7 +10,7 @@ from mmagic.registry import HOOKS, MODELS
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from spynco_mm.engine import launch
+from spynco_mm.engine import CompileHook, launch
 from spynco_mm.engine.compile_hook import networks
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -80,6 +80,9 @@ def test_only_where_it_pays(monkeypatch, tmp_path):
         launch.enable_compile(cfg, mode)  # There is no GPU.
     assert "CompileHook" not in [hook["type"] for hook in cfg.custom_hooks]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    own = Config(dict(custom_hooks=[dict(type=CompileHook)]))
+    launch.enable_compile(own, "auto")  # This one has decided as well.
+    assert len(own.custom_hooks) == 1
     launch.enable_compile(cfg, "auto")
     (settings,) = [hook for hook in cfg.custom_hooks if hook["type"] == "CompileHook"]
     hook, said = HOOKS.build(settings), []

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
 from spynco_mm.engine import launch, run_folder
@@ -168,7 +169,8 @@ def test_amp_changes_every_wrapper(monkeypatch):
             "dynamic",
         )
     # As in mmagic's CycleGAN configs, where mmagic's own flag does nothing.
-    cfg = Config(dict(optim_wrapper=dict(generators=dict(optimizer=dict(type="Adam")))))
+    wrapper = dict(type=OptimWrapper, optimizer=dict(type="Adam"))
+    cfg = Config(dict(optim_wrapper=dict(generators=wrapper)))
     launch.enable_amp(cfg, "bfloat16")
     assert cfg.optim_wrapper.generators.type == "AmpOptimWrapper"
     # It has the range of float32, so no loss is scaled, which a CUDA graph could not have in it.

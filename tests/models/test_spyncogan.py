@@ -24,6 +24,8 @@ from small_models import (
     weights,
 )
 
+from spynco_mm.models import ContoursLoss
+
 LOSSES = {
     "identity_loss": "loss_identity",
     "cycle_bab_loss": "loss_cycle_bab",
@@ -134,7 +136,8 @@ def test_other_domains():
 
 def test_contours_use_the_translation_of_the_model():
     bt709 = dict(type="HandcraftedTranslation", weights="bt709")
-    model = build(handcrafted_translation=bt709).double()
+    contours = osp(ZETA, type=ContoursLoss)  # as in mmengine's new style of configs
+    model = build(handcrafted_translation=bt709, contours_loss=contours).double()
     gray, color = images(2, 1, seed=1), images(seed=2)
     losses, _ = model.generator_losses(gray, color)
     assert_losses(losses, paper_losses(model, gray, color, [(0.2126, 0.7152, 0.0722)])[0])

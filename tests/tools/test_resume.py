@@ -10,6 +10,7 @@ import torch
 from runs import runner, tool, write_config
 
 from spynco_mm.engine.history_hook import read_history
+from spynco_mm.models import SpyncoGenerator
 from spynco_mm.utils.files import lock_folder
 
 DATA = """
@@ -176,7 +177,10 @@ def test_a_checkpoint_that_was_trained_otherwise(config, uninterrupted, tmp_path
         assert any("Nothing is left to train" in line for line in lines)
         return [line for line in lines if "trained otherwise" in line]
 
-    assert not said(tmp_path / "same", model__generator__fast=False)
+    # Classes, as in mmengine's new style of configs, are what their names are.
+    same = dict(model__generator__type=SpyncoGenerator, model__generator__fast=False)
+    same["optim_wrapper__generator__optimizer__type"] = torch.optim.Adam
+    assert not said(tmp_path / "same", **same)
     (line,) = said(tmp_path / "other", model__generator__consistency=None)
     assert "its generator had consistency={'type': 'ExactConsistency'" in line
     assert line.endswith("this one has consistency=None.")
