@@ -45,8 +45,8 @@ class SpyncoGenerator(GANModule):
         return_pyramid: Whether a plain call returns the pyramid. False makes it return the final
             output as one tensor, as mmagic's CycleGAN and Pix2Pix expect of a generator.
         fast: Whether to use the fast forms of :mod:`~spynco_mm.models.ops`. False computes
-            everything as the paper writes it; second derivatives and activation checkpointing need
-            that. Both give the same up to rounding. A block with hooks inside never uses them.
+            everything as the paper writes it; second derivatives need that. Both give the same up
+            to rounding. A block with hooks inside never uses them.
         init_cfg: As in :class:`~spynco_mm.models.base.GANModule`.
 
     Raises:
@@ -203,7 +203,7 @@ class SpyncoGenerator(GANModule):
         slope = 1.0
         for up in self.decoder[-1:]:
             x, slope = up.before_act(x)
-        return self.activate(self.mapping(x, 0, slope=slope))
+        return self.activate(self.mapping(x, 0, slope))
 
     def activate(self, x: Tensor) -> Tensor:
         """tanh of what the mapping gives, or of the part of it that the consistency leaves."""

@@ -23,10 +23,12 @@ def _have_hooks(*modules: nn.Module) -> bool:
     """Whether somebody has hooks on these modules, so that they have to be called themselves.
 
     Spectral norm and pruning compute the weights in hooks, and feature extractors read features
-    in hooks.
+    in hooks. Activation checkpointing puts a ``forward`` in place of the module's.
     """
     hooks = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
-    return any(getattr(module, name) for module in modules for name in hooks)
+    return any(getattr(m, name) for m in modules for name in hooks) or any(
+        "forward" in vars(m) for m in modules
+    )
 
 
 class Conv2d(nn.Conv2d):

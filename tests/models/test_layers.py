@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.runner.activation_checkpointing import turn_on_activation_checkpointing
 from numpy_networks import separable_conv, upsample
 from torch import nn
 from torch.nn.utils import prune
@@ -236,6 +237,25 @@ def test_hooks_on_blocks(fast):
     for a, b in zip(network(x), plain(x)):
         torch.testing.assert_close(a, b, atol=1e-10, rtol=0)
     assert seen == blocks
+
+
+def test_activation_checkpointing():
+    """Of every block and of the mapping, as by a Runner: the last block is run again as well."""
+    torch.manual_seed(0)
+    network = SpyncoGenerator(base_channels=2, num_blocks=1).double()
+    plain, runs = copy.deepcopy(network), []
+    last, forward = network.decoder[-1], network.decoder[-1].forward
+    last.forward = lambda x: runs.append(len(x)) or forward(x)
+    names = [name for name, m in network.named_modules() if isinstance(m, ConvBlock)]
+    turn_on_activation_checkpointing(network, [*names, "mapping"])
+    found = []
+    for net in (network, plain):
+        outputs = net(features(size=(24, 28)).requires_grad_())
+        sum(output.square().sum() for output in outputs).backward()
+        found.append([parameter.grad for parameter in net.parameters()])
+    assert sum(runs) == 2 * len(features())
+    for a, b in zip(*found):
+        torch.testing.assert_close(a, b, atol=1e-10, rtol=1e-8)
 
 
 # ------------------------------------------------------------------ biases before instance norm
