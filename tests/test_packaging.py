@@ -1,5 +1,6 @@
 """What pip installs: the package, and under .mim what OpenMMLab's tools look for."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -203,6 +204,18 @@ def test_model_index_lists_every_config():
     assert {model["In Collection"] for model in meta["Models"]} == set(collections)
     for config in configs.glob("ablations/*.py"):  # the others: tests/test_configs.py
         assert Config.fromfile(config, import_custom_modules=False).model.type
+
+
+def test_model_index_has_the_measured_results():
+    (metafile,) = yaml.safe_load((ROOT / "model-index.yml").read_text())["Import"]
+    models = yaml.safe_load((ROOT / metafile).read_text())["Models"]
+    found = {model["Name"]: model["Results"] for model in models if "Results" in model}
+    runs = json.loads((ROOT / "docs" / "results.json").read_text())["runs"]
+    for variant in ("spynco", "exact", "colcycle", "cyclegan"):
+        (run,) = (run for run in runs if (run["variant"], run["seed"]) == (variant, 0))
+        name = f"{variant.replace('exact', 'spynco_exact')}_cifar10"
+        for score, value in found[name][0]["Metrics"].items():
+            assert value == pytest.approx(run["G1"][score][-1], rel=3e-3), (name, score)
 
 
 def test_constraints_fit_the_requirements():

@@ -83,7 +83,7 @@ def test_labels_out_of_range(tmp_path):
 
 
 def test_no_download(tmp_path):
-    with pytest.raises(DataError, match=r"run 'python tools/prepare_data\.py cifar10', or"):
+    with pytest.raises(DataError, match=r"run 'spynco-prepare-data cifar10' .*, or"):
         CIFAR10Colorization(data_root=tmp_path, download=False)
 
 
