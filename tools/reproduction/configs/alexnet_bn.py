@@ -41,7 +41,7 @@ val_evaluator = [dict(type="DomainAccuracy")]
 # Tested once, at the end, on all domains.
 epochs = 20
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=epochs, val_interval=epochs)
-optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="Adam", lr=1e-4))
+optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="Adam", lr=1e-4, fused=True))
 param_scheduler = [
     dict(type="MultiStepLR", milestones=[round(epochs * 0.33), round(epochs * 0.66)], gamma=0.1)
 ]
