@@ -6,6 +6,8 @@ l1 = dict(
     cycle_aba_loss=dict(weights=(10, 0, 0)),
     gan_loss=dict(weights=(1, 0, 0)),
 )
+# The same with exact consistency, which has two of these losses.
+exact_l1 = dict(cycle_bab_loss=l1["cycle_bab_loss"], gan_loss=l1["gan_loss"])
 # Of the contours loss (Table 2), with N = 3 and N = 1.
 no_contours = dict(contours_loss=None)
 l1_no_contours = dict(l1, contours_loss=None)

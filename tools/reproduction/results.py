@@ -40,6 +40,7 @@ LABELS = {
     "colcycle": "Col-Cycle",
     "cyclegan": "CycleGAN",
     "l1": "SpyncoGan, L^1",
+    "exact_l1": "SpyncoGan, exact consistency, L^1",
     "no_contours": "SpyncoGan, L^{1,2,3} without contours loss",
     "l1_no_contours": "SpyncoGan, L^1 without contours loss",
     "gray": "grey input",

@@ -28,12 +28,13 @@ VARIANTS = {
     "colcycle": "colcycle",
     "cyclegan": "cyclegan",
     "l1": "spynco",
+    "exact_l1": "spynco_exact",
     "no_contours": "spynco",
     "l1_no_contours": "spynco",
 }
 #: Those whose model is changed by configs/_base_/ablations.py. They are only for the tables, which
 #: look at the first half of the training (section 6.2.1).
-ABLATIONS = ("l1", "no_contours", "l1_no_contours")
+ABLATIONS = ("l1", "exact_l1", "no_contours", "l1_no_contours")
 SPLITS = ("train", "val", "test")
 PRESETS = ("small", "medium", "paper")
 

@@ -48,7 +48,7 @@ def folder(quick_starts, tmp_path_factory):
         patch.setattr(os, "environ", os.environ.copy())
         runpy.run_path(str(TOOL), run_name="__main__")
     signal.signal(signal.SIGTERM, before)
-    assert "[1/7]" in progress.getvalue() and "epoch" in progress.getvalue()
+    assert "[1/8]" in progress.getvalue() and "epoch" in progress.getvalue()
     assert "# table1 on demo" in said.getvalue()
     return path
 
@@ -80,7 +80,7 @@ def test_numbers_are_those_of_the_runs_logs(folder):
         assert rows["l1"][score]["mean"] == pytest.approx(history[0]["metrics"][f"G1/{score}"])
     text = (folder / "demo_small" / "table1.md").read_text()
     assert "MSE in bytes | paper's MSE" in text and "not the authors' word" in text
-    assert set(rows) == {"l1", "spynco", "exact", "gray"}
+    assert set(rows) == {"l1", "spynco", "exact_l1", "exact", "gray"}
     assert {row["variant"] for row in result(folder, "table2")["rows"]} == {
         "l1_no_contours", "l1", "no_contours", "spynco", "exact", "gray"
     }  # fmt: skip

@@ -77,7 +77,7 @@ def test_every_training_has_its_config(data, tmp_path):
     for variant in VARIANTS:
         cfg = study.config(variant)
         exact = cfg.model.generator.get("consistency") is not None
-        assert exact == (variant == "exact")
+        assert exact == (variant in ("exact", "exact_l1"))
     # "Averaged over 50 epochs", and Landscape has no more.
     if data != "demo":
         assert study.config("l1").train_cfg.max_epochs == 50
