@@ -31,7 +31,7 @@ ROWS = {
     "table2": ("l1_no_contours", "l1", "no_contours", "spynco", "exact"),
 }
 #: The scores of figure 6's table.
-SHOWN = ("MSE", UINT8_SCORE, "SSIM", "CIEDE2000", "colorfulness")
+SHOWN = ("MSE", UINT8_SCORE, "SSIM", "CIEDE2000", "concordance", "colorfulness")
 CURVES = ("spynco", "exact", "colcycle", "cyclegan")
 
 
@@ -186,7 +186,7 @@ def figure6(study: Study) -> str:
     unit = "s of wall-clock" if clock == "train_seconds" else "s of processor time"
     rows = []
     for variant, group in last.items():
-        for output in outputs[::-1] if variant == "spynco" else ["G1"]:
+        for output in (o for o in outputs[::-1] if f"{o}/MSE" in group[0]["metrics"]):
             row = _row(variant, output, group, seconds=mean_and_spread([e[clock] for e in group]))
             equal = at_equal_time(histories[variant], clock, seconds, "MSE")
             if output == "G1" and equal:

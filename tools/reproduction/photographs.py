@@ -1,4 +1,4 @@
-"""Make the folder of photographs that docs/results.md measures on, out of five Debian packages.
+"""Make the photographs of docs/results.md's earlier, smaller study, out of five Debian packages.
 
     apt-get download gcompris-qt-data lomiri-wallpapers-16.04 lomiri-wallpapers-20.04 \\
         mate-backgrounds plasma-workspace-wallpapers

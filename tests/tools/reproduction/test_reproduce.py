@@ -90,7 +90,7 @@ def test_numbers_are_those_of_the_runs_logs(folder):
         expected = [entry["metrics"]["G1/SSIM"] for entry in history]
         assert figure["curves"][label]["SSIM"] == [expected] and len(expected) == 2
     shown = {(row["variant"], row["output"]): row for row in figure["rows"]}
-    assert len(shown) == 3 + 1 + 1 + 2 + 2 + 1  # G_1 projected, but for exact; and the grey input
+    assert len(shown) == 4 + 3 + 2 + 2 + 1  # G_1 projected, but for exact; and the grey input
     for key, name in ((("cyclegan", "G1_projected"), "CIEDE2000"), (("cyclegan", "G1"), "MSE")):
         assert shown[key][name]["mean"] == history[-1]["metrics"][f"{key[1]}/{name}"]
     assert "CycleGAN, G_1, projected" in (folder / "demo_small" / "fig6.md").read_text()
