@@ -8,7 +8,7 @@ from mmengine.fileio import load
 from spynco_mm.compat_names import ROOT, config_path
 from spynco_mm.utils.checkpoint import CheckpointError, by_type_name, parse_config, read_checkpoint
 
-from .loading import safe_network
+from .loading import load_colorization, safe_network
 
 #: Name of the model in mmagic, and of its collection in our model index.
 NAME, COLLECTION = "spyncogan", "SpyncoGan"
@@ -28,7 +28,7 @@ def checkpoint_config(path: str) -> Config:
     """The config of a checkpoint's model, as far as it colorizes, with our pipeline for pictures.
 
     Raises:
-        CheckpointError: There is none, or it is not of a SpyncoGAN.
+        CheckpointError: There is none, it is not of a SpyncoGAN, or the weights do not fit it.
     """
     meta = read_checkpoint(path).get("meta")
     text = meta.get("cfg") if isinstance(meta, dict) else None
@@ -37,9 +37,7 @@ def checkpoint_config(path: str) -> Config:
         if not isinstance(model, dict) or model.get("type") != "SpyncoGAN":
             raise ValueError("it has no config of a SpyncoGAN in it; give it as model_config")
         names = ("generator", "handcrafted_translation")
-        parts = {
-            name: safe_network(model[name], f"model.{name}") for name in names if name in model
-        }
+        parts = safe_network({name: model[name] for name in names if name in model}, "model")
         if preprocessor := dict(model.get("data_preprocessor") or {}):
             if (kind := preprocessor.pop("type", None)) not in PREPROCESSORS:
                 raise ValueError(f"its data_preprocessor is a {kind!r}, no {PREPROCESSORS[0]}")
@@ -49,6 +47,8 @@ def checkpoint_config(path: str) -> Config:
             )
     except ValueError as error:
         raise CheckpointError(f"{path}: {str(error).rstrip('.')}.") from error
+    # mmagic builds the network before it looks at the weights; this compares them before that.
+    load_colorization(path)
     pipeline = Config.fromfile(config_path("spynco_mm::_base_/datasets/colorization"))
     model = dict(type="SpyncoGAN", **parts)
     return Config(dict(model=model, test_pipeline=pipeline.test_pipeline))

@@ -39,6 +39,14 @@ NETWORKS = {
 #: The models whose generator is understood, and where it lies in the weights.
 MODEL_TYPES = ("SpyncoGAN", "CycleGAN", "PseudoCycleGAN", "Pix2Pix")
 
+#: Parts that are built as they are, so nothing else may stand there: a network, with whatever sizes
+#: its config claims, would be allocated before anything could be compared with it.
+PARTS = {
+    "consistency": "ExactConsistency",
+    "translation": "HandcraftedTranslation",
+    "handcrafted_translation": "HandcraftedTranslation",
+}
+
 MAX_NUMBER = 1024
 MAX_ITEMS = 64
 
@@ -77,6 +85,11 @@ def safe_network(value: Any, where: str) -> Any:
                 f"{where} is of the type {value['type']!r}, which is not one of "
                 f"{', '.join(sorted(NETWORKS))}"
             )
+        for key, kind in PARTS.items():
+            if value.get(key) and not (
+                isinstance(value[key], dict) and value[key].get("type") == kind
+            ):
+                raise ValueError(f"{where}.{key} is no {kind}")
         return {key: safe_network(item, f"{where}.{key}") for key, item in value.items()}
     if isinstance(value, (list, tuple)) and len(value) <= MAX_ITEMS:
         return [safe_network(item, where) for item in value]
@@ -170,8 +183,8 @@ def load_colorization(path: PathLike, config: PathLike | Config | None = None) -
         cfg = dict(model["generator"])
         translation = model.get("handcrafted_translation", dict(type="HandcraftedTranslation"))
         if config is None:
-            cfg = safe_network(cfg, "model.generator")
-            translation = safe_network(translation, "model.handcrafted_translation")
+            parts = dict(generator=cfg, handcrafted_translation=translation)
+            cfg, translation = safe_network(parts, "model").values()
         generator = _build_generator(cfg, _generator_weights(state, model))
         translation = MODELS.build(translation)
         channels_a, channels_b = translation.weight.shape
@@ -184,7 +197,9 @@ def load_colorization(path: PathLike, config: PathLike | Config | None = None) -
         mean, std = _normalization(preprocessor, "mean"), _normalization(preprocessor, "std")
         if std == 0:
             raise ValueError("data_preprocessor.std is 0")
-        bgr = channels_b == 3 and preprocessor.get("output_channel_order") != "RGB"
+        # A SpyncoGAN of three channels has no other order, also where its config names none.
+        rgb = kind == "SpyncoGAN" or preprocessor.get("output_channel_order") == "RGB"
+        bgr = channels_b == 3 and not rgb
         run = AnyGenerator(generator)
         side = run.min_size
         in_channels = channels_b if channels_a == 1 else channels_a

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from spynco_mm.datasets.images import DataError
 from spynco_mm.models import SpyncoGenerator
 from spynco_mm.models.layers import ConvBlock
 
@@ -74,7 +75,7 @@ def _needs_statistics(norm: nn.Module) -> bool:
         return True
     if isinstance(norm, (nn.Identity, nn.BatchNorm2d, nn.InstanceNorm2d)):
         return False
-    raise ValueError(
+    raise DataError(
         f"Only instance norm and batch norm can be tiled, not {type(norm).__name__}; make the "
         "picture smaller, or use a working size."
     )

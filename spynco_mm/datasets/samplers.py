@@ -1,13 +1,18 @@
 """Draws that depend on the seed, the epoch and the item, and on nothing else."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 from mmagic.registry import DATA_SAMPLERS
-from mmengine.dataset import DefaultSampler
+from mmengine.dataset import (
+    ClassBalancedDataset,
+    ConcatDataset,
+    DefaultSampler,
+    RepeatDataset,
+)
 
 
 @DATA_SAMPLERS.register_module()
@@ -17,7 +22,22 @@ class EpochSampler(DefaultSampler):
     It yields ``(index, item_seed)``. The seeds follow from the sampler's seed and the epoch, so a
     data set that draws under them (:class:`ColorizationDataset`) gives the same items for the same
     seed with any number of workers or processes, also after a resume, and others in each epoch.
+
+    Args:
+        dataset: A data set that takes such an index.
+        **kwargs: Of ``DefaultSampler``.
+
+    Raises:
+        ValueError: It is one of mmengine's wrappers of data sets, which take none.
     """
+
+    def __init__(self, dataset: Sized, **kwargs):
+        if isinstance(dataset, (ConcatDataset, RepeatDataset, ClassBalancedDataset)):
+            raise ValueError(
+                f"EpochSampler gives each item a seed, which a {type(dataset).__name__} cannot "
+                "pass on; set sampler=dict(type='DefaultSampler', shuffle=True) beside it."
+            )
+        super().__init__(dataset, **kwargs)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         sequence = np.random.SeedSequence([self.seed, self.epoch])

@@ -7,7 +7,7 @@ from pathlib import Path
 from mmagic.registry import HOOKS
 from mmengine.dist import broadcast_object_list, master_only
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
 from spynco_mm.utils.files import write_atomically
 
@@ -39,8 +39,8 @@ class HistoryHook(Hook):
     """Adds a line to ``<work_dir>/history.jsonl`` after each validation, when all is done for it.
 
     A line holds ``epoch``, ``iter``, ``metrics`` (flat names to numbers), ``train_seconds`` and
-    ``train_cpu_seconds``, the wall-clock and processor time of rank 0 inside training epochs until
-    then, evaluations and checkpoints not counted; and ``photographs`` where a
+    ``train_cpu_seconds``, the wall-clock and processor time of rank 0 in training until then,
+    evaluations and checkpoints not counted; and ``photographs`` where a
     ``ColorizationMetric`` keeps them. A resumed run replaces what comes after its checkpoint, and
     goes on counting from there.
 
@@ -56,6 +56,7 @@ class HistoryHook(Hook):
 
     def __init__(self):
         self._last_checkpoints = []
+        self._saved = False
 
     def before_train(self, runner: Runner) -> None:
         """Repeat the evaluation of what was loaded, unless all is done."""
@@ -79,8 +80,21 @@ class HistoryHook(Hook):
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         """Stop the clocks at the end of an epoch, before the checkpoint that will keep them."""
-        if not self.end_of_epoch(runner.train_dataloader, batch_idx):
-            return
+        by_epoch = isinstance(runner._train_loop, EpochBasedTrainLoop)
+        if by_epoch and self.end_of_epoch(runner.train_dataloader, batch_idx):
+            self._stop(runner)
+        elif self._saved and not by_epoch:
+            self.before_train_epoch(runner)
+        self._saved = False
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Stop the clocks of a run by iterations, and let the checkpoint have them."""
+        if isinstance(runner._train_loop, IterBasedTrainLoop):
+            self._stop(runner)
+            checkpoint["message_hub"] = runner.message_hub.state_dict()
+            self._saved = True
+
+    def _stop(self, runner: Runner) -> None:
         now = time.perf_counter(), time.process_time()
         for name, start, end in zip(("train_seconds", "train_cpu_seconds"), self._start, now):
             spent = runner.message_hub.runtime_info.get(name, 0.0)
@@ -88,7 +102,9 @@ class HistoryHook(Hook):
         self._start = now
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Keep mmengine from writing the checkpoint a second time."""
+        """Stop the clocks, and keep mmengine from writing the checkpoint a second time."""
+        if isinstance(runner._train_loop, IterBasedTrainLoop):
+            self._stop(runner)
         if isinstance(runner._train_loop, EpochBasedTrainLoop):
             hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
             self._last_checkpoints = [(hook, hook.last_ckpt) for hook in hooks]
@@ -96,11 +112,12 @@ class HistoryHook(Hook):
                 hook.last_ckpt = None
 
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
-        """Add the line."""
+        """Add the line, and start the clocks."""
         for hook, path in self._last_checkpoints:
             hook.last_ckpt = path
         self._last_checkpoints = []
         self._record(runner, metrics)
+        self.before_train_epoch(runner)
 
     @master_only
     def _record(self, runner: Runner, metrics: dict | None) -> None:

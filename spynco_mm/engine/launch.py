@@ -7,7 +7,7 @@ import os
 import os.path as osp
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
 import torch
@@ -16,6 +16,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from ..compat_names import PACKAGE, config_path
+from ..models.translations import HandcraftedTranslation
 from ..utils.checkpoint import read_checkpoint, type_name
 from ..utils.files import PathLike, lock_folder
 from .run_folder import resume_point
@@ -85,6 +86,7 @@ def load_config(
         raise ValueError(f"{path}, or a config that it inherits, is no Python: {error}.") from error
     _override(cfg, cfg_options or {})
     _check_inside(cfg)
+    _check_translations(cfg)
     cfg.launcher = launcher
     name = osp.splitext(osp.basename(path))[0]
     cfg.work_dir = work_dir or cfg.get("work_dir") or osp.join("work_dirs", name)
@@ -154,6 +156,44 @@ def _check_inside(cfg: Config) -> None:
                 f"The config: no run reads 'optim_wrapper.{unknown[0]}'; optim_wrapper has the "
                 f"settings of an optimizer for each of {', '.join(networks)}."
             )
+
+
+def _translations(settings: Any, where: str) -> Iterator[tuple[str, Any]]:
+    """The weights of every H_t of the pipelines and metrics in settings, with their names there."""
+    if isinstance(settings, dict):
+        kind = type_name(settings.get("type"))
+        if kind == "ColorizationMetric":
+            where += ".handcrafted_translation"
+            settings = settings.get("handcrafted_translation", {})
+        if kind in ("ColorizationMetric", "HandcraftedTranslation"):
+            yield f"{where}.weights", settings.get("weights", "bt601")
+            return
+        settings = settings.items()
+    else:
+        settings = enumerate(settings) if isinstance(settings, (list, tuple)) else ()
+    for name, value in settings:
+        yield from _translations(value, f"{where}.{name}")
+
+
+def _check_translations(cfg: Config) -> None:
+    """Refuse another H_t of the pictures or their evaluation than the model's."""
+    model = cfg.get("model") or {}
+    if type_name(model.get("type")) != "SpyncoGAN":
+        return
+    ours = model.get("handcrafted_translation", dict(type="HandcraftedTranslation"))
+    if type_name(ours.get("type")) != "HandcraftedTranslation":
+        return  # Somebody's own.
+    ours = ours.get("weights", "bt601")
+    wanted = HandcraftedTranslation(ours).weight
+    for split in ("train", "val", "test"):
+        for part in (f"{split}_dataloader", f"{split}_evaluator"):
+            for name, weights in _translations(cfg.get(part), part):
+                if not torch.equal(HandcraftedTranslation(weights).weight, wanted):
+                    raise ValueError(
+                        f"The config: {name} is {weights!r}, but that of the model's "
+                        f"handcrafted_translation {ours!r}; pictures, model and metric need the "
+                        "same H_t, so give all the same weights."
+                    )
 
 
 def _check_kind(cfg: Config, key: str, value: Any) -> None:

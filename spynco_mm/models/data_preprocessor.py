@@ -82,14 +82,22 @@ class BatchDataPreprocessor(DataPreprocessor):
     """mmagic's ``DataPreprocessor``, which does a batch of :class:`BatchSamples` in one go.
 
     The results are mmagic's, but that the stacked data sample, which no translation model looks at
-    in training, is made when it is looked at. Any other batch is left to mmagic.
+    in training, is made when it is looked at. Any other batch is left to mmagic, unless it has
+    pictures of several sizes: their padding would be trained on, and cannot be stacked.
 
     Args:
-        **kwargs: Those of mmagic's ``DataPreprocessor``.
+        **kwargs: Those of mmagic's ``DataPreprocessor``. With ``stack_data_sample=False`` pictures
+            of several sizes can be evaluated.
     """
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Cast, convert, normalise and pad, as mmagic does."""
+        """Cast, convert, normalise and pad, as mmagic does.
+
+        Raises:
+            ValueError: The pictures of a batch are of several sizes.
+        """
+        if training or self.stack_data_sample:
+            self._require_one_size(data["inputs"])
         samples = data.get("data_samples")
         if not isinstance(samples, BatchSamples) or not self.stack_data_sample:
             return super().forward(data, training)
@@ -101,6 +109,18 @@ class BatchDataPreprocessor(DataPreprocessor):
                 (inputs[key],), _ = self._preprocess_image_tensor(inputs[key][None], [sample], key)
         late = _LateSample(partial(self._stacked, samples, sample, training))
         return dict(inputs=inputs, data_samples=late)
+
+    def _require_one_size(self, inputs: Any) -> None:
+        for key, images in inputs.items() if isinstance(inputs, dict) else ():
+            if key in self._NON_IMAGE_KEYS or not isinstance(images, (list, tuple)):
+                continue
+            sizes = {tuple(image.shape[-2:]) for image in images}
+            if len(sizes) > 1:
+                sizes = " and ".join(f"{height}×{width}" for height, width in sorted(sizes)[:2])
+                raise ValueError(
+                    f"The pictures '{key}' of a batch are of several sizes, such as {sizes}; give "
+                    "the data set a size, crop them alike, or load them with batch_size=1."
+                )
 
     def _stacked(self, samples: BatchSamples, sample: DataSample, training: bool) -> DataSample:
         """What mmagic makes of the samples, from what it has made of the inputs' metainfo."""

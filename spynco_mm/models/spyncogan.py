@@ -53,7 +53,8 @@ class SpyncoGAN(BaseTranslationModel):
         generator: Config of the generator, from replicated grey to colour.
         discriminator: Config of the discriminator; None for a model that only colorizes.
         data_preprocessor: Config of a ``BatchDataPreprocessor``, to [-1, 1] and, since H_t weighs
-            red, green and blue, with ``output_channel_order="RGB"``; None for just that.
+            red, green and blue, with ``output_channel_order="RGB"``; None for just that. Its
+            ``data_keys`` are by default the images of the related domains.
         handcrafted_translation: Config of H_t. An ``ExactConsistency`` of the generator must have
             the same; a ``ContoursLoss`` that names none gets it.
         identity_loss: Config of Eq. 4's loss over the pyramid, G(J) against J.
@@ -91,14 +92,18 @@ class SpyncoGAN(BaseTranslationModel):
         reachable_domains: Sequence[str] = ("color",),
         related_domains: Sequence[str] = ("gray", "color"),
     ):
+        if data_preprocessor is None:
+            data_preprocessor = dict(type="BatchDataPreprocessor", output_channel_order="RGB")
+        if isinstance(data_preprocessor, dict):
+            keys = [f"img_{domain}" for domain in related_domains]
+            data_preprocessor = {"data_keys": keys, **data_preprocessor}
         super().__init__(
             generator,
             discriminator,
             default_domain=default_domain,
             reachable_domains=list(reachable_domains),
             related_domains=list(related_domains),
-            data_preprocessor=data_preprocessor
-            or dict(type="BatchDataPreprocessor", output_channel_order="RGB"),
+            data_preprocessor=data_preprocessor,
         )
         if list(reachable_domains) != [default_domain] or len(related_domains) != 2:
             raise ValueError(
@@ -144,12 +149,17 @@ class SpyncoGAN(BaseTranslationModel):
         return AnyGenerator(self.get_module(self.generator))
 
     def _check_translation(self) -> None:
-        """Refuse settings under which another H_t would be applied than the one of the config."""
+        """Refuse settings under which H_t, or an evaluation, would take one channel for another."""
         order = self.data_preprocessor.output_channel_order
         if self.handcrafted_translation.in_channels == 3 and order != "RGB":
             raise ValueError(
                 "SpyncoGAN: H_t weighs red, green and blue, so data_preprocessor needs "
                 f"output_channel_order='RGB', got {order!r}."
+            )
+        if order == "RGB" and self.color_key not in (self.data_preprocessor.data_keys or ()):
+            raise ValueError(
+                f"SpyncoGAN: data_preprocessor needs '{self.color_key}' among its data_keys, or an "
+                "evaluation would compare outputs in BGR with real images in RGB."
             )
         consistency = self._g.consistency
         if consistency is not None and not torch.equal(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from mmagic.apis import MMagicInferencer
+from mmengine.config import Config
 from mmengine.infer import BaseInferencer
 from PIL import Image
 from skimage import data
@@ -75,6 +76,16 @@ def test_what_the_inferencer_says(trap, tmp_path):
         torch.save(dict(meta=meta, state_dict={}), tmp_path / "a.pth")
         with pytest.raises(CheckpointError, match=words):
             MMagicInferencer("spyncogan", model_ckpt=str(tmp_path / "a.pth"))
+
+
+def test_a_network_of_another_size_than_its_weights_is_not_built(tiny_checkpoint, tmp_path):
+    content = torch.load(tiny_checkpoint, weights_only=True)
+    model = Config.fromstring(content["meta"]["cfg"], ".py").model.to_dict()
+    model["generator"].update(base_channels=1024, num_blocks=1024)
+    content["meta"]["cfg"] = f"model = {model}"
+    torch.save(content, tmp_path / "huge.pth")
+    with pytest.raises(CheckpointError, match="its weights do not fit its config"):
+        MMagicInferencer("spyncogan", model_ckpt=str(tmp_path / "huge.pth"))
 
 
 def test_list_models_reads_the_model_index():

@@ -7,6 +7,8 @@ from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import pytest
+import torch
+from mmagic.registry import MODELS
 from picture_files import all_files
 from PIL import Image
 from skimage import data
@@ -274,6 +276,22 @@ def test_a_picture_the_network_cannot_take(album, tmp_path, colorizer, monkeypat
     report = run(colorizer, plan([str(album)], tmp_path / "out"))
     assert len(report.done) == 3
     assert list(report.failed.values()) == ["RuntimeError: out of memory"]
+
+
+def test_a_picture_that_cannot_be_tiled_fails_alone(album, tmp_path):
+    generator = dict(type="SpyncoGenerator", base_channels=2, num_blocks=1)
+    generator.update(norm_cfg=dict(type="GN", num_groups=2))
+    model = dict(type="SpyncoGAN", generator=generator)
+    (tmp_path / "config.py").write_text(f"model = {model}")
+    torch.save(dict(state_dict=MODELS.build(model).state_dict()), tmp_path / "group_norm.pth")
+    colorizer = Colorizer(tmp_path / "config.py", tmp_path / "group_norm.pth", device="cpu")
+    colorizer.pass_pixels = 60 * 60  # all but two fit
+    report = run(colorizer, plan([str(album)], tmp_path / "out"))
+    assert sorted(job.source.name for job in report.failed) == ["a.png", "b.jpg"]
+    assert len(report.done) == 2
+    assert (
+        "Only instance norm and batch norm can be tiled" in report.failed[next(iter(report.failed))]
+    )
 
 
 def test_a_full_disk_ends_the_run(small_disk, album, colorizer, monkeypatch):

@@ -192,6 +192,14 @@ def test_weights_named_in_a_config_are_not_loaded(tiny_checkpoint, trap, tmp_pat
         dict(norm_cfg=dict(type="StableDiffusion")),
         dict(consistency=dict(type="ExactConsistency", translation=dict(type="LPIPS"))),
         dict(consistency=dict(type="SpyncoGAN", generator=dict(type="SpyncoGenerator"))),
+        # Allowed as a generator, but here they would be allocated before any comparison.
+        dict(consistency=dict(type="SpyncoGenerator", base_channels=1024, num_blocks=1024)),
+        dict(
+            consistency=dict(
+                type="ExactConsistency",
+                translation=dict(type="SpyncoGenerator", base_channels=1024, num_blocks=1024),
+            )
+        ),
         dict(_scope_="mmengine"),
         dict(base_channels=10**9),
         dict(base_channels=1024, num_down=1024, num_outputs=1),
@@ -210,6 +218,29 @@ def test_only_networks_of_a_sane_size_are_built(tiny_checkpoint, tmp_path, chang
     with pytest.raises(CheckpointError, match=r"^\S+evil\.pth: "):
         Colorizer(path)
     assert time.perf_counter() - started < 20
+
+
+def test_no_network_stands_in_for_the_translation(tiny_checkpoint, tmp_path):
+    """Before anything could be compared with it, it would have taken 600 GB."""
+    huge = dict(type="SpyncoGenerator", base_channels=1024, num_blocks=1024)
+    generator = dict(type="SpyncoGenerator", base_channels=4)
+    model = dict(type="SpyncoGAN", generator=generator, handcrafted_translation=huge)
+    path = with_config(tiny_checkpoint, tmp_path / "evil.pth", lambda cfg: f"model = {model}")
+    with pytest.raises(CheckpointError, match="handcrafted_translation is no HandcraftedTransla"):
+        Colorizer(path)
+
+
+def test_a_model_without_a_preprocessor(tmp_path):
+    """Its model takes RGB then, and so does the colorizer."""
+    model = dict(type="SpyncoGAN", generator=dict(type="SpyncoGenerator", base_channels=4))
+    model["generator"]["num_blocks"] = 1
+    built = MODELS.build(model).eval()
+    content = dict(meta=dict(cfg=f"model = {model}"), state_dict=built.state_dict())
+    gray = torch.rand(1, 1, 32, 32)
+    with torch.no_grad():
+        rgb = built.translation(gray * 2 - 1) / 2 + 0.5
+    colorize = Colorizer(saved(content, tmp_path / "bare.pth"), device="cpu", raw=True)
+    torch.testing.assert_close(colorize(gray), rgb, rtol=0, atol=1e-5)
 
 
 def test_a_model_that_is_no_colorizer(tiny_checkpoint, tmp_path):

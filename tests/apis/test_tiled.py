@@ -3,6 +3,7 @@ import torch
 from skimage import data
 
 from spynco_mm.apis.tiled import tiled_pyramid
+from spynco_mm.datasets.images import DataError
 from spynco_mm.models import ColCycleGenerator, SpyncoGenerator
 
 
@@ -97,6 +98,6 @@ def test_what_cannot_be_tiled():
     for image in (photo(30, 32), photo(12, 64), photo(32, 32).expand(2, -1, -1, -1)):
         with pytest.raises(ValueError, match="sides are multiples of 4 and at least 16"):
             tiled_pyramid(generator(), image, write)
-    with pytest.raises(ValueError, match=r"Only instance norm and batch norm .* not GroupNorm"):
+    with pytest.raises(DataError, match=r"Only instance norm and batch norm .* not GroupNorm"):
         network = generator(norm_cfg=dict(type="GN", num_groups=2))
         tiled_pyramid(network, photo(32, 32), write)

@@ -112,6 +112,19 @@ def test_a_resumed_run_sees_the_same_epoch(photographs):
         np.testing.assert_array_equal(packed["inputs"]["img_gray"], loader_epochs[2][index][0])
 
 
+@pytest.mark.parametrize("kind", ["ConcatDataset", "RepeatDataset"])
+def test_a_wrapper_of_data_sets_wants_another_sampler(photographs, kind):
+    inner = dict(datasets=[photographs] * 2) if kind == "ConcatDataset" else dict(times=2)
+    inner = inner if "datasets" in inner else dict(inner, dataset=photographs)
+    loader = dict(dataset=dict(type=kind, **inner), batch_size=4, num_workers=0)
+    loader["collate_fn"] = dict(type="colorization_collate")
+    with pytest.raises(ValueError, match=f"which a {kind} cannot pass on; set sampler=dict"):
+        Runner.build_dataloader(dict(loader, sampler=dict(type="EpochSampler")))
+    loader["sampler"] = dict(type="mmengine.DefaultSampler", shuffle=True)
+    batches = list(Runner.build_dataloader(loader))
+    assert sum(len(batch["inputs"]["img_gray"]) for batch in batches) == 2 * len(photographs)
+
+
 def draws():
     return random.random(), np.random.random(), torch.rand(1).item()
 

@@ -3,7 +3,9 @@ import time
 from types import SimpleNamespace
 
 import pytest
+import torch
 from mmengine.evaluator import Evaluator
+from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
 from mmengine.runner import EpochBasedTrainLoop
 from tiny_run import loader, tiny_runner
@@ -76,6 +78,36 @@ def test_epochs_that_have_other_iterations_than_before(tmp_path, batch):
     run.train()
     assert [entry["epoch"] for entry in read_history(tmp_path)] == [1, 2, 3, 4]
     assert read_history(tmp_path)[-1]["iter"] == 4 * 10 // batch
+
+
+class Slow(Hook):
+    """Takes its time in training, and more of it in evaluations and for checkpoints."""
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        time.sleep(0.02)
+
+    def before_val_epoch(self, runner):
+        time.sleep(0.5)
+
+    def before_save_checkpoint(self, runner, checkpoint):
+        time.sleep(0.5)
+
+
+def test_clocks_of_a_run_by_iterations(tmp_path):
+    run = tiny_runner(
+        tmp_path,
+        train_dataloader=loader(16),  # mmengine waits for two seconds where it begins anew.
+        train_cfg=dict(by_epoch=False, max_iters=8, val_interval=4),
+        default_hooks=dict(checkpoint=dict(type="CheckpointHook", interval=3, by_epoch=False)),
+        custom_hooks=[dict(type="LossHook"), dict(type="HistoryHook")],
+    )
+    run.register_hook(Slow(), priority="LOWEST")  # After the clocks have stopped.
+    run.train()
+    first, last = read_history(tmp_path)
+    assert (first["iter"], last["iter"]) == (4, 8)
+    kept = torch.load(tmp_path / "iter_6.pth")["message_hub"]["runtime_info"]["train_seconds"]
+    assert 0.08 <= first["train_seconds"] <= kept - 0.04
+    assert kept + 0.04 <= last["train_seconds"] < 0.5
 
 
 def test_photographs_are_kept_where_the_metric_has_them(runner):

@@ -37,6 +37,27 @@ def test_how_long_processes_wait_for_each_other(monkeypatch):
     ]
 
 
+ORTHO = dict(type="HandcraftedTranslation", weights="orthochromatic")
+FILM = {
+    "model.handcrafted_translation.weights": "orthochromatic",
+    "train_dataloader.dataset.pipeline.2.weights": "orthochromatic",
+    "val_dataloader.dataset.pipeline.0.weights": "orthochromatic",
+    "test_dataloader.dataset.pipeline.0.weights": "orthochromatic",
+    "val_evaluator.0.handcrafted_translation": ORTHO,
+    "test_evaluator.0.handcrafted_translation": ORTHO,
+}
+
+
+@pytest.mark.parametrize("forgotten", FILM)
+def test_one_translation_of_model_pictures_and_metric(forgotten):
+    film = dict(FILM)
+    launch.load_config(DEMO, cfg_options=film)
+    del film[forgotten]
+    with pytest.raises(ValueError, match=r"orthochromatic.*so give all the same weights") as error:
+        launch.load_config(DEMO, cfg_options=film)
+    assert forgotten.startswith("model") or f"The config: {forgotten}" in str(error.value)
+
+
 @pytest.mark.parametrize(
     "key, value, sentence",
     [

@@ -12,7 +12,7 @@ PACK = dict(type="PackInputs", keys=KEYS, data_keys=KEYS)
 PACK["meta_keys"] = ["sample_idx", *(f"{key}_channel_order" for key in KEYS)]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def photographs():
     pipeline = [dict(type="HandcraftedTranslation"), PACK]
     return EmbeddedPhotographs(photos=["coffee"], crop_size=16, pipeline=pipeline)
@@ -45,3 +45,22 @@ def test_preprocessed_as_mmagic_does(photographs, training, received, settings):
         assert_same(expected, ours(batches[1], training))
     # Without a collate function that knows of batches, it is mmagic's way.
     assert_same(expected, ours(stacked_by_mmengine(items), training))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_pictures_of_several_sizes(training):
+    """They would be trained on with black borders, and could not be stacked."""
+    pipeline = [dict(type="HandcraftedTranslation"), PACK]
+    items = [
+        EmbeddedPhotographs(photos=["coffee"], crop_size=size, pipeline=pipeline)[0]
+        for size in (16, 20)
+    ]
+    settings = dict(type="BatchDataPreprocessor", output_channel_order="RGB", data_keys=KEYS)
+    with pytest.raises(ValueError, match=r"'img_gray' of a batch are .* such as 16×16 and 20×20;"):
+        MODELS.build(settings)(colorization_collate(items), training)
+    padded = MODELS.build(dict(settings, stack_data_sample=False))
+    if training:
+        with pytest.raises(ValueError, match="of several sizes"):
+            padded(colorization_collate(items), training)
+    else:
+        assert padded(colorization_collate(items))["inputs"]["img_gray"].shape == (2, 3, 20, 20)

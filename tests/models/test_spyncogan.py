@@ -567,6 +567,15 @@ def test_default_preprocessor():
     torch.testing.assert_close(inputs["img_color"], expected)
 
 
+@pytest.mark.parametrize("given", [None, dict(type="DataPreprocessor", output_channel_order="RGB")])
+def test_evaluation_has_real_and_fake_in_one_order(given):
+    """Also where nobody has named the data_keys: a generator that is right scores 0."""
+    model, data = build(data_preprocessor=given).eval(), batch()
+    model.pyramid = lambda gray: [torch.stack(batch()["inputs"]["img_color"]) / 127.5 - 1]
+    for sample in model.val_step(data):
+        torch.testing.assert_close(sample.fake_color, sample.img_color, atol=3e-3, rtol=0)
+
+
 # ------------------------------------------------------------------ errors
 
 
@@ -590,6 +599,10 @@ def test_default_preprocessor():
         (
             dict(data_preprocessor=dict(type="DataPreprocessor")),
             "weighs red, green and blue, so data_preprocessor needs output_channel_order='RGB'",
+        ),
+        (
+            dict(data_preprocessor={**config()["data_preprocessor"], "data_keys": ["img_gray"]}),
+            "needs 'img_color' among its data_keys, or an evaluation would compare outputs in BGR",
         ),
         (
             dict(
