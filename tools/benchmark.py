@@ -28,9 +28,10 @@ import c_library
 import torch
 
 import benchmark  # the package beside this script, which Python prefers to a module
+from spynco_mm.apis import Colorizer
 from spynco_mm.engine import launch
 from spynco_mm.utils.console import one_sentence_errors
-from spynco_mm.utils.files import write_atomically
+from spynco_mm.utils.files import check_writable, write_atomically
 
 
 def positive(text: str) -> int:
@@ -105,6 +106,10 @@ def main() -> None:
             raise ValueError(
                 f"--compile {args.compile} needs --device cuda: it records CUDA graphs."
             )
+        out = Path(args.out)
+        check_writable(out / "benchmark.json")
+        if args.colorize:
+            Colorizer(args.colorize, device="cpu")  # For its errors, before the measurements.
         c_library.apply_to_new_processes()  # as tools/train.py trains
         cells = []
         for size in args.sizes:
@@ -132,11 +137,11 @@ def main() -> None:
         if args.colorize:
             results["colorize"] = benchmark.measure_colorize(args.colorize, cell, args.rounds)
         table = benchmark.benchmark_report(results)
-        out = Path(args.out)
+        print(table)
         write_atomically(out / "benchmark.json", json.dumps(results, indent=2).encode())
         write_atomically(out / "benchmark.md", table.encode())
         write_atomically(out / "benchmark.png", benchmark.benchmark_chart(cells, benchmark.PARTS))
-        print(f"{table}\nAlso in {out}/benchmark.md, .json and .png")
+        print(f"Also in {out}/benchmark.md, .json and .png")
 
 
 if __name__ == "__main__":

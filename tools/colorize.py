@@ -278,6 +278,13 @@ def colorize(args: argparse.Namespace) -> bool:
         ) from error
     if sheet:
         sheet.check(jobs, keep)
+        parents, folders = sheet.path.resolve().parents, filter(os.path.isdir, inputs)
+        among = any(Path(folder).resolve() in parents for folder in folders)
+        if among and args.out.resolve() not in parents and sheet.path.suffix != ".html":
+            raise ValueError(
+                f"--sheet {args.sheet} lies among the pictures, and would be one of them the next "
+                "time; name a file in another folder."
+            )
     report = colorize_files(
         colorizer,
         jobs,

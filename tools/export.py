@@ -45,6 +45,9 @@ def main() -> None:
     with one_sentence_errors():
         if args.output != "all" and not args.output.isdigit():
             raise ValueError(f"--output is a number or 'all', not '{args.output}'.")
+        for name in filter(None, (args.checkpoint, args.config)):
+            if args.file.resolve() == Path(name).resolve():
+                raise ValueError(f"{args.file} is what is exported; name another file to write.")
         colorizer = Colorizer(
             args.config or args.checkpoint,
             args.checkpoint if args.config else None,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from PIL.Image import Image
 
 from spynco_mm.datasets.picture import BAND
 from spynco_mm.evaluation import rgb_to_lab
@@ -12,7 +13,7 @@ from spynco_mm.evaluation import rgb_to_lab
 LEVELS = 5
 
 
-def disagreement(outputs: Sequence[np.ndarray]) -> np.ndarray:
+def disagreement(outputs: Sequence[np.ndarray | Image]) -> np.ndarray:
     r"""The spread of the outputs' chroma at every pixel, in CIELAB's :math:`\Delta E^*_{ab}`.
 
     .. math:: \sqrt{\tfrac1N \sum_i |c_i - \bar c|^2}, \quad c_i = (a^*, b^*) \text{ of } G_i
@@ -21,7 +22,7 @@ def disagreement(outputs: Sequence[np.ndarray]) -> np.ndarray:
     all outputs agree; about 2 is just noticeable.
 
     Args:
-        outputs: H×W×3 RGB of each, uint8 or uint16, two at least.
+        outputs: H×W×3 RGB of each, uint8 or uint16, or images of Pillow; two at least.
 
     Returns:
         H×W float32.
@@ -29,6 +30,7 @@ def disagreement(outputs: Sequence[np.ndarray]) -> np.ndarray:
     Raises:
         ValueError: They are fewer, or no RGB pictures.
     """
+    outputs = [np.asarray(output) for output in outputs]
     if len(outputs) < 2 or any(output.shape[2:] != (3,) for output in outputs):
         raise ValueError(
             "disagreement: at least two outputs H×W×3 are compared, got "

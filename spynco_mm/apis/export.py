@@ -3,6 +3,7 @@
 import copy
 import importlib.util
 import io
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -189,7 +190,7 @@ def export_and_compare(colorizer: Colorizer, path: Path) -> dict:
 
     Raises:
         ExportError: A package is missing, or the file does not run, or its results differ by more
-            than rounding. It is removed then.
+            than rounding. It is removed then, and what was there before is left.
         ValueError: The format is unknown, or cannot do what the colorizer does.
     """
     path = Path(path)
@@ -198,9 +199,10 @@ def export_and_compare(colorizer: Colorizer, path: Path) -> dict:
     if colorizer.working_size is not None:
         raise ValueError("A working size cannot be exported; export without it.")
     write, load = WRITERS[path.suffix]
-    write(GrayToColor(colorizer).eval(), path)
+    trial = path.with_name(f".{path.stem}.part{path.suffix}")
+    write(GrayToColor(colorizer).eval(), trial)
     try:
-        rows = _compare(colorizer, load(path))
+        rows = _compare(colorizer, load(trial))
         largest = max(row["max_difference"] for row in rows)
         if not largest <= TOLERANCE:
             raise ExportError(
@@ -208,8 +210,9 @@ def export_and_compare(colorizer: Colorizer, path: Path) -> dict:
                 f"{TOLERANCE}"
             )
     except Exception as error:  # of another program
-        path.unlink()
+        trial.unlink()
         raise ExportError(f"{path} was made and removed: {error}.") from error
+    os.replace(trial, path)
     return dict(
         file=path.name,
         megabytes=path.stat().st_size / 1e6,

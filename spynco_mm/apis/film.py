@@ -4,6 +4,7 @@ import heapq
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,11 @@ def pyav() -> Any:
             "films are read and written with the extra PyAV; pip install 'av>=17'."
         ) from error
     return av
+
+
+def address(path: Path) -> str:
+    """A file as FFmpeg takes it, which would read a name with a colon as a protocol."""
+    return f"file:{path}"
 
 
 def _to_rgb(av: Any, stream: Any) -> Any:
@@ -98,7 +104,7 @@ def read_frames(
         DataError: There is no picture, or the size changes.
     """
     av = pyav()
-    with av.open(str(path)) as film:
+    with av.open(address(path)) as film:
         if not film.streams.video or film.streams.video[0].codec_context.pix_fmt is None:
             raise DataError(f"{path} has no frame that can be read; name another film.")
         stream = film.streams.video[0]
@@ -128,17 +134,16 @@ class Encoder:
     No frame is described by later ones (B-frames): parts then follow each other in any time stamps.
 
     Args:
-        path: The part, or a file that is only begun, to see whether it can be.
+        path: The part.
         codec: Of :data:`CODECS`.
         size: Width and height.
         stream: The film's, for its times and the shape of its pixels.
         bt709: Whether luma is that of BT.709, and not of BT.601.
-        container: The format of the file.
     """
 
-    def __init__(self, path, codec, size, stream, bt709: bool, container: str = "nut"):
+    def __init__(self, path, codec, size, stream, bt709: bool):
         self.av = pyav()
-        self.file = self.av.open(str(path), "w", format=container)
+        self.file = self.av.open(address(path), "w", format="nut")
         pixels, options = CODECS[codec]
         if pixels == "yuv420p" and any(side % 2 for side in size):
             pixels = "yuv444p"
@@ -177,26 +182,41 @@ class Encoder:
         self.file.close()
 
 
-def add_sound(film: Any, out: Any) -> dict:
-    """Give a file the sound of a film, as streams to copy packets to, by index."""
-    return {s.index: out.add_stream_from_template(s) for s in film.streams.audio}
+def can_be_read(path: Path) -> bool:
+    """Whether a film that was written has a frame."""
+    try:
+        return next(read_frames(path), None) is not None
+    except (DataError, pyav().FFmpegError):
+        return False
 
 
-def join(parts: Sequence[Path], source: Path, target: Path) -> int:
-    """Write the parts, and the sound of the source; returns how many packets of that are lost."""
+def join(
+    parts: Sequence[Path], source: Path, target: Path, sound_packets: int | None = None
+) -> int:
+    """Write the parts, and the sound of the source.
+
+    Args:
+        parts: In their order, one at least.
+        source: The film that they were made of.
+        target: The result.
+        sound_packets: How much of the sound; None for all.
+
+    Returns:
+        How many packets of sound are lost.
+    """
     av = pyav()
     with ExitStack() as stack:
-        film = stack.enter_context(av.open(str(source)))
-        first = stack.enter_context(av.open(str(parts[0])))
-        out = stack.enter_context(av.open(str(target), "w"))
+        film = stack.enter_context(av.open(address(source)))
+        first = stack.enter_context(av.open(address(parts[0])))
+        out = stack.enter_context(av.open(address(target), "w"))
         out.metadata.update(film.metadata)
         video = out.add_stream_from_template(first.streams.video[0])
         video.time_base = film.streams.video[0].time_base
-        sound = add_sound(film, out)
+        sound = {s.index: out.add_stream_from_template(s) for s in film.streams.audio}
 
         def pictures() -> Iterator[Any]:
             for path in parts:
-                with av.open(str(path)) as part:
+                with av.open(address(path)) as part:
                     for packet in part.demux(video=0):
                         if packet.dts is not None:
                             packet.stream = video
@@ -209,7 +229,8 @@ def join(parts: Sequence[Path], source: Path, target: Path) -> int:
                     yield packet
 
         lost = 0
-        for packet in heapq.merge(pictures(), sounds(), key=lambda p: p.dts * p.time_base):
+        heard = islice(sounds(), sound_packets)
+        for packet in heapq.merge(pictures(), heard, key=lambda p: p.dts * p.time_base):
             try:
                 out.mux(packet)
             except av.FFmpegError as error:

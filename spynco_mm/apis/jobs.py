@@ -286,7 +286,7 @@ def colorize_files(
     started, network = time.perf_counter(), colorizer.network_seconds
     todo = []
     for job in jobs:
-        there = not overwrite and all(file.exists() for file in job.files)
+        there = not overwrite and all(map(os.path.exists, job.files))
         (report.skipped if there else todo).append(job)
     bar = tqdm(total=len(todo), unit="picture", disable=not progress)
     book = _Bookkeeper(report, bar)

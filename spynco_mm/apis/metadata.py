@@ -149,10 +149,19 @@ def metadata_of(image: Image.Image) -> "tuple[dict, list[str]]":
             metadata[key] = value.encode() if isinstance(value, str) else bytes(value)
     if "xmp" in metadata:
         metadata["xmp"] = _upright(metadata["xmp"])
+    raw = "Raw profile type "
+    if image.format == "PNG":
+        # Of these, where ImageMagick keeps what PNG had no place for, Pillow reads EXIF.
+        profiles = [key.removeprefix(raw) for key in image.text if key.startswith(raw)]
+        if others := sorted({*profiles} - {"exif", "APP1"}):
+            notes.append(f"without the raw profiles {', '.join(others)} in its text")
+        gamma = info.get("gamma")
+        if gamma and not {"srgb", "icc_profile"} & {*info} and abs(gamma - 0.45455) > 0.01:
+            notes.append(f"without its gamma of {gamma:g}")
     text = {} if image.format != "PNG" else {
         key: str(value)
         for key, value in image.text.items()
-        if key != "XML:com.adobe.xmp" and not key.startswith("Raw profile type")
+        if key != "XML:com.adobe.xmp" and not key.startswith(raw)
     }  # fmt: skip
     if text:
         metadata["text"] = text
@@ -237,4 +246,10 @@ def for_format(metadata: dict, suffix: str) -> "tuple[dict, list[str]]":
         for key in metadata
         if key not in kept
     ]
+    if suffix == ".tif" and "exif" in kept:
+        exif = Image.Exif()
+        exif.load(kept["exif"])
+        others = sorted({*exif} - STORAGE_TAGS - {*DESCRIPTIVE_TAGS})
+        if others:
+            notes.append(f"without the EXIF tags {', '.join(map(_name, others))}")
     return kept, notes

@@ -45,6 +45,8 @@ def _outside(paths: Iterable[Path], out: Path) -> list[Path]:
 
 def _expand(name: str, out: Path) -> Iterator["tuple[Path, Path]"]:
     """The picture files that an argument names, each with its place below the output folder."""
+    if not name:
+        raise DataError("An empty name stands for no picture; name the current folder with a dot.")
     path = Path(name)
     if path.is_dir():
         if path.resolve() == out.resolve():

@@ -24,7 +24,7 @@ from spynco_mm.utils.files import PathLike, check_writable, lock_folder, write_a
 from spynco_mm.version import __version__
 
 from .colorizer import Colorizer
-from .film import CODECS, Encoder, add_sound, join, pyav, read_frames
+from .film import CODECS, Encoder, address, can_be_read, join, pyav, read_frames
 from .projection import as_planes, grey_error, quantize, to_gray
 from .shots import SharedNorm, Shot, Smoother, flicker, shared_norms, shots
 
@@ -268,7 +268,7 @@ def colorize_video(
         return report
     check_writable(target)
     with ExitStack() as stack:
-        film = stack.enter_context(av.open(str(source)))
+        film = stack.enter_context(av.open(address(source)))
         size = next((pixels.shape[1::-1] for _, pixels in read_frames(source)), None)
         if size is None:
             raise DataError(f"{source} has no frame that can be read; name another film.")
@@ -281,19 +281,18 @@ def colorize_video(
         stream = film.streams.video[0]
         bt709 = abs(colorizer.translation.weight[0, 0] - 0.2126) < 1e-3
 
-        def encoder(path: Path, container: str | None = "nut") -> Encoder:
-            return Encoder(path, codec, size, stream, bt709, container)
+        def encoder(path: Path) -> Encoder:
+            return Encoder(path, codec, size, stream, bt709)
 
         try:  # Before the work, whether the target can hold all of it.
             with tempfile.TemporaryDirectory() as trial_folder:
-                trial = encoder(Path(trial_folder, joined.name), None)
-                sound = add_sound(film, trial.file)
-                trial.add(np.zeros((*size[::-1], 3), np.uint8), 0)
-                for packet in film.demux(*film.streams.audio) if sound else ():
-                    packet.stream = sound[packet.stream.index]
-                    trial.file.mux(packet)
-                    break
-                trial.close()
+                part, trial = Path(trial_folder, "part.nut"), Path(trial_folder, joined.name)
+                frame = encoder(part)
+                frame.add(np.zeros((*size[::-1], 3), np.uint8), 0)
+                frame.close()
+                join([part], source, trial, sound_packets=1)
+                if not can_be_read(trial):
+                    raise ValueError("its pictures could not be read back")
         except (av.FFmpegError, ValueError) as error:
             sound = ", ".join(s.codec_context.name for s in film.streams.audio) or "no sound"
             raise DataError(
@@ -314,6 +313,8 @@ def colorize_video(
             run.shot(shot, frames)
         if lost := join([done.part(i) for i in range(done.numbers["parts"])], source, joined):
             damage.append(f"damaged packets of its sound: {lost}")
+        if not can_be_read(joined):
+            raise DataError(f"{target}: its pictures cannot be read back; name a .mkv.")
         report = dict(
             frames=done.numbers["frames"],
             cuts=done.numbers["cuts"],

@@ -4,13 +4,16 @@ import os
 import re
 
 import torch
+from mmengine.dist import master_only
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import get_state_dict
 
 from spynco_mm.models import ExactConsistency
-from spynco_mm.models.adapter import unwrapped
+from spynco_mm.models.adapter import bare_name, unwrapped
 from spynco_mm.utils.checkpoint import CheckpointError, same_kind
+
+from .run_folder import leave_unnamed
 
 
 class GuardHook(Hook):
@@ -29,6 +32,13 @@ class GuardHook(Hook):
 
     # Before all hooks that read the checkpoint.
     priority = "HIGHEST"
+
+    @master_only
+    def before_train(self, runner: Runner) -> None:
+        """Keep ``--resume`` from taking the checkpoints of a run before for this one's."""
+        named = any(type(hook).__name__ == "ExactResumeHook" for hook in runner.hooks)
+        if not named and not runner._resume:
+            leave_unnamed(runner.work_dir)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Change the checkpoint in place.
@@ -82,6 +92,8 @@ def _check_types(source: str, model: dict, checkpoint: dict, resume: bool) -> No
         weights = {re.sub(r"^module\.", "", str(name)): value for name, value in weights.items()}
         for name in sorted(model.keys() & weights.keys()):
             ours, theirs = model[name], weights[name]
+            if not isinstance(ours, torch.Tensor):
+                continue  # What a module calls its extra state is its own affair.
             if not isinstance(theirs, torch.Tensor):
                 raise CheckpointError(
                     f"{source}: its {name} is a {type(theirs).__name__}, not a tensor; use another "
@@ -103,7 +115,7 @@ def _check_forms(source: str, model: torch.nn.Module, checkpoint: dict) -> None:
     """Name the file whose weights fit, but were trained with another form of a layer."""
     forms = getattr(checkpoint.get("state_dict"), "_metadata", {})
     for name, module in model.named_modules():
-        form = forms.get(re.sub(r"(^|\.)module\.", r"\1", name), {})
+        form = forms.get(bare_name(name), {})
         if isinstance(module, ExactConsistency) and "version" in form:
             try:
                 module.check_version(form["version"])

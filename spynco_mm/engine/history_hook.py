@@ -2,12 +2,13 @@
 
 import json
 import time
+from functools import partial
 from pathlib import Path
 
 from mmagic.registry import HOOKS
 from mmengine.dist import broadcast_object_list, master_only
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
 from spynco_mm.utils.files import write_atomically
 
@@ -56,11 +57,12 @@ class HistoryHook(Hook):
 
     def __init__(self):
         self._last_checkpoints = []
-        self._saved = False
+        self._saved = self._fresh = False
 
     def before_train(self, runner: Runner) -> None:
         """Repeat the evaluation of what was loaded, unless all is done."""
         loop, epoch = runner.train_loop, runner.epoch
+        self._fresh = not runner._resume
         if epoch == 0 or runner.val_loop is None or not isinstance(loop, EpochBasedTrainLoop):
             return
         found = [[entry["epoch"] for entry in read_history(runner.work_dir)]]
@@ -116,8 +118,9 @@ class HistoryHook(Hook):
         for hook, path in self._last_checkpoints:
             hook.last_ckpt = path
         self._last_checkpoints = []
-        self._record(runner, metrics)
-        self.before_train_epoch(runner)
+        if isinstance(runner._train_loop, BaseLoop):  # No evaluation by itself.
+            self._record(runner, metrics)
+            self.before_train_epoch(runner)
 
     @master_only
     def _record(self, runner: Runner, metrics: dict | None) -> None:
@@ -134,6 +137,10 @@ class HistoryHook(Hook):
                 line["photographs"] = metric.photographs
         # With another batch than before the resume, the same epochs are other iterations.
         count = "epoch" if isinstance(runner._train_loop, EpochBasedTrainLoop) else "iter"
-        before = [e for e in read_history(runner.work_dir) if e[count] < line[count]]
-        text = "".join(json.dumps(entry) + "\n" for entry in [*before, line])
+        before = [] if self._fresh else read_history(runner.work_dir)
+        before = [entry for entry in before if entry[count] < line[count]]
+        self._fresh = False
+        # Somebody's metric may be a tensor, or a number of NumPy's.
+        dumps = partial(json.dumps, default=lambda value: value.tolist())
+        text = "".join(dumps(entry) + "\n" for entry in [*before, line])
         write_atomically(Path(runner.work_dir, FILE), text.encode())

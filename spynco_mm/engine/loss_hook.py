@@ -11,6 +11,8 @@ from mmengine.hooks import CheckpointHook, Hook, LoggerHook, RuntimeInfoHook
 from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.runner import Runner
 
+from spynco_mm.models.adapter import bare_name
+
 from .run_folder import resume_point
 
 
@@ -95,9 +97,10 @@ class LossHook(Hook):
             self._flush(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Look at the weights."""
+        """Look at the weights; buffers, such as masks, may hold what they like."""
+        trained = {bare_name(name) for name, _ in runner.model.named_parameters()}
         for name, weight in checkpoint["state_dict"].items():
-            if not torch.isfinite(weight).all():
+            if bare_name(name) in trained and not torch.isfinite(weight).all():
                 self._stop(runner, f"{name} is not finite after iteration {runner.iter}")
 
     @staticmethod

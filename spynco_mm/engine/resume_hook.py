@@ -185,7 +185,9 @@ class ExactResumeHook(Hook):
         hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
         for hook in hooks:
             # One score has no name in a checkpoint, and is not to be compared with another's.
-            if hook.save_best and len(hook.key_indicators) == 1 and "best_ckpt" in info:
+            # Which one "auto" is is not known before the first evaluation.
+            one = hook.save_best and len(hook.key_indicators) == 1
+            if one and hook.key_indicators != ["auto"] and "best_ckpt" in info:
                 ours = f"best_{hook.key_indicators[0]}_".replace("/", "_")
                 if not os.path.basename(info["best_ckpt"]).startswith(ours):
                     del info["best_ckpt"]

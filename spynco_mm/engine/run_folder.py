@@ -55,6 +55,9 @@ def _find(folder: Path, patterns: "tuple[str, ...]") -> "list[Path]":
 def resume_point(work_dir: str | Path) -> "tuple[Path | None, list[str]]":
     """The newest checkpoint of the run that a work directory is of.
 
+    Where the run has no name, it is what mmengine's ``last_checkpoint`` says if that was written
+    after the one with the highest number, which then is of a longer run before.
+
     Returns:
         The checkpoint, None if the run has none yet; and the names of newer ones of other runs.
 
@@ -62,17 +65,25 @@ def resume_point(work_dir: str | Path) -> "tuple[Path | None, list[str]]":
         CheckpointError: The newest one cannot be read, so that nobody knows whose it is.
     """
     folder, run = Path(work_dir), present_run(work_dir)
+    last = folder / "last_checkpoint"
+    last = Path(last.read_text()) if last.is_file() else None
     others = []
     for path in sorted(_find(folder, CHECKPOINTS[:2]), key=epoch_of, reverse=True):
         if epoch_of(path) < 0:
             continue
+        if run is None and last and last.is_file():
+            path = last if last.stat().st_mtime_ns > path.stat().st_mtime_ns else path
         if run_in(read_checkpoint(path)) == run or run is None:
             return path, others
         others.append(path.name)
-    last = folder / "last_checkpoint"  # Other people's hooks may write elsewhere.
-    if not others and last.is_file() and (path := Path(last.read_text())).is_file():
-        return path, []
+    if not others and last and last.is_file():  # Other people's hooks may write elsewhere.
+        return last, []
     return None, others
+
+
+def leave_unnamed(work_dir: str | Path) -> None:
+    """Take the name of an earlier run from a folder in which one begins that gives itself none."""
+    Path(work_dir, ID_FILE).unlink(missing_ok=True)
 
 
 def is_of(checkpoint: Path, run: str | None) -> bool:

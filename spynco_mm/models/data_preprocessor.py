@@ -7,6 +7,7 @@ from typing import Any
 from mmagic.models import DataPreprocessor
 from mmagic.registry import MODELS
 from mmagic.structures import DataSample
+from mmengine.utils import is_list_of
 
 
 class BatchSamples(Sequence):
@@ -60,6 +61,15 @@ def _received(stacked: DataSample, length: int, kind: dict[str, str]) -> BatchSa
     return BatchSamples(lambda: stacked, length, kind)
 
 
+def _require_same_fields(samples: list[DataSample]) -> None:
+    fields = [{*sample.all_keys()} for sample in samples]
+    if odd := set.union(*fields) - set.intersection(*fields):
+        raise ValueError(
+            f"Only some samples of a batch have {', '.join(sorted(odd))}; let all data sets have "
+            "the same, or set stack_data_sample=False in the data_preprocessor."
+        )
+
+
 class _LateSample(DataSample):
     """A ``DataSample`` that is made when something of it is looked at."""
 
@@ -94,11 +104,14 @@ class BatchDataPreprocessor(DataPreprocessor):
         """Cast, convert, normalise and pad, as mmagic does.
 
         Raises:
-            ValueError: The pictures of a batch are of several sizes.
+            ValueError: The pictures of a batch are of several sizes, or its samples do not all have
+                the same fields.
         """
         if training or self.stack_data_sample:
             self._require_one_size(data["inputs"])
         samples = data.get("data_samples")
+        if self.stack_data_sample and is_list_of(samples, DataSample):
+            _require_same_fields(samples)
         if not isinstance(samples, BatchSamples) or not self.stack_data_sample:
             return super().forward(data, training)
         # mmagic knows sequences of pictures as well, and to it the batch is a single one.

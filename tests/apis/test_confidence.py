@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from PIL import Image
 from skimage.color import rgb2lab
 
 from spynco_mm.apis import Colorizer, disagreement
@@ -28,3 +29,5 @@ def test_the_spread_of_a_and_b(photo):
 def test_of_a_pyramid(tiny_checkpoint, photo):
     outputs = Colorizer(tiny_checkpoint, device="cpu", output="all")(photo)
     assert disagreement(outputs).mean() > 0.5
+    images = [Image.fromarray(output) for output in outputs]  # as of a file
+    assert np.array_equal(disagreement(images), disagreement(outputs))

@@ -109,9 +109,13 @@ def test_a_file_that_does_not_run_is_not_left(colorizer, tmp_path, monkeypatch):
         raise RuntimeError("no such operator")
 
     monkeypatch.setitem(export_module.WRITERS, ".pt", (export_module._torchscript, broken))
-    with pytest.raises(ExportError, match="was made and removed: no such operator"):
-        export_and_compare(colorizer, tmp_path / "colorizer.pt")
-    assert not list(tmp_path.iterdir())
+    before = tmp_path / "before.pt"
+    before.write_bytes(b"of an earlier export")
+    for path in (tmp_path / "colorizer.pt", before):
+        with pytest.raises(ExportError, match="was made and removed: no such operator"):
+            export_and_compare(colorizer, path)
+    assert list(tmp_path.iterdir()) == [before]
+    assert before.read_bytes() == b"of an earlier export"
 
 
 def test_what_cannot_be_exported(colorizer, tiny_checkpoint, tmp_path, monkeypatch):

@@ -119,6 +119,8 @@ def test_what_cannot_be_planned(album, tmp_path):
         plan([str(album / "a.png")], album)
     with pytest.raises(DataError, match="no file fits this pattern"):
         plan([f"{album}/*.webp"], out)
+    with pytest.raises(DataError, match="An empty name stands for no picture"):
+        plan([""], out)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="there is no picture in this folder"):
         plan([str(tmp_path / "empty")], out)
@@ -263,6 +265,16 @@ def test_one_bad_file_does_not_stop_the_rest(album, tmp_path, colorizer):
         assert re.search(pattern, reasons[name])
     # No half-written files.
     assert sorted(p.name for p in out.rglob("*") if p.is_file()) == ["a.png", "a.png", "b.jpg", "x"]
+
+
+def test_a_name_too_long_for_its_results_does_not_stop_the_rest(album, tmp_path, colorizer):
+    (album / "a.png").rename(album / f"{'x' * 250}.png")
+    jobs = plan([str(album)], tmp_path / "out", compare=True)
+    for _ in range(2):
+        report = run(colorizer, jobs)
+        (reason,) = report.failed.values()
+        assert reason.startswith("[Errno 36] File name too long")
+    assert len(report.skipped) == 3
 
 
 def test_a_picture_the_network_cannot_take(album, tmp_path, colorizer, monkeypatch):

@@ -384,6 +384,25 @@ def test_words_are_kept_where_the_format_can(photo, tmp_path, suffix, lost):
             assert image.tag_v2[33723] == IPTC
 
 
+def test_what_has_no_place_is_told(gray, tmp_path):
+    exif = Image.Exif()
+    exif[270], exif[18246] = "a cat", 4  # ImageDescription, and Rating
+    fitted = fit_to_format(
+        read_picture(saved(Image.fromarray(gray), tmp_path / "a.jpg", exif=exif)), ".tif"
+    )
+    assert fitted.note == "without the EXIF tags Rating"
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Raw profile type iptc", "\niptc\n       4\n1c025000\n")
+    path = saved(Image.fromarray(gray), tmp_path / "a.png", pnginfo=text)
+    assert read_picture(path).note == "without the raw profiles iptc in its text"
+    content = saved(Image.fromarray(gray), tmp_path / "b.png").read_bytes()
+    for gamma, note in ((100_000, "without its gamma of 1"), (45_455, "")):
+        data = b"gAMA" + struct.pack(">I", gamma)
+        chunk = struct.pack(">I", 4) + data + struct.pack(">I", zlib.crc32(data))
+        path.write_bytes(content[:33] + chunk + content[33:])
+        assert read_picture(path).note == note
+
+
 def test_text_of_png(gray, photo, tmp_path):
     text = PngImagePlugin.PngInfo()
     text.add_text("Title", "Käse")

@@ -165,6 +165,32 @@ def test_a_rotated_film(film, colorize, tmp_path):
     assert np.abs(pixels(tmp_path / "color.mp4") @ BT601 - pixels(source)[..., 0]).max() < 0.294
 
 
+@pytest.mark.parametrize("suffix", [".avi", ".m4v", ".mkv", ".mov", ".mts", ".ts"])
+def test_kinds_of_files(film, colorize, tmp_path, monkeypatch, suffix):
+    """The name, whose colon FFmpeg would take for the end of a protocol, is no matter."""
+    monkeypatch.chdir(tmp_path)
+    os.link(film, "Urlaub: 1999.mp4")
+    report = colorize_video(colorize, "Urlaub: 1999.mp4", f"1999: color{suffix}", progress=False)
+    assert report["frames"] == FRAMES == len(pixels(Path(f"1999: color{suffix}")))
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.mpg", "libx264"), ("a.mpeg", "libx264"), ("a.ts", "ffv1")]
+)
+def test_what_cannot_be_read_back_is_not_begun(film, colorize, tmp_path, name, codec):
+    with pytest.raises(DataError, match=rf"{name} cannot hold {codec} and aac .*; name a .mkv"):
+        colorize_video(colorize, film, tmp_path / name, codec)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_result_that_cannot_be_read_back(film, colorize, tmp_path, monkeypatch):
+    answers = iter([True, False])
+    monkeypatch.setattr(video, "can_be_read", lambda path: next(answers))
+    with pytest.raises(DataError, match=r"color.mp4: its pictures cannot be read back"):
+        colorize_video(colorize, film, tmp_path / "color.mp4", progress=False)
+    assert os.listdir(tmp_path / "color.mp4.parts") and not (tmp_path / "color.mp4").exists()
+
+
 def test_a_damaged_film(run, tmp_path):
     """What can be read of it comes out, and what cannot is said."""
     source, noise = tmp_path / "film.mkv", np.random.default_rng(0).integers(0, 256, (30, 32, 32))

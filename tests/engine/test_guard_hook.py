@@ -83,6 +83,23 @@ def names(folder):
     return sorted(path.name for path in folder.glob("*.pth"))
 
 
+def test_a_run_without_a_name_goes_on_with_its_own_checkpoints(first):
+    """Whatever a run before it, with a name or a longer one, has left in the folder."""
+    content = torch.load(first)
+    content["meta"]["run"] = "20260101_000000_abcd"
+    torch.save(content, first.with_name("epoch_6.pth"))
+    first.with_name("run_id").write_text("20260101_000000_abcd")
+    run(first.parent, 2)
+    assert resume_point(first.parent) == (first.with_name("epoch_2.pth"), [])
+
+
+def test_extra_state_of_a_module_is_its_own_affair(tmp_path, monkeypatch):
+    monkeypatch.setattr(Line, "get_extra_state", lambda self: dict(seen=3), raising=False)
+    monkeypatch.setattr(Line, "set_extra_state", lambda self, state: None, raising=False)
+    run(tmp_path)
+    assert run(tmp_path, 2, tmp_path / "epoch_1.pth").epoch == 2
+
+
 # --------------------------------------------------------------------------------- files of others
 
 

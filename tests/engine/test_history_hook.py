@@ -2,6 +2,7 @@ import json
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from mmengine.evaluator import Evaluator
@@ -108,6 +109,29 @@ def test_clocks_of_a_run_by_iterations(tmp_path):
     kept = torch.load(tmp_path / "iter_6.pth")["message_hub"]["runtime_info"]["train_seconds"]
     assert 0.08 <= first["train_seconds"] <= kept - 0.04
     assert kept + 0.04 <= last["train_seconds"] < 0.5
+
+
+def test_an_evaluation_by_itself_is_no_part_of_the_history(tmp_path):
+    tiny_runner(tmp_path, epochs=2).train()
+    before = read_history(tmp_path)
+    run = tiny_runner(tmp_path, train_dataloader=None, train_cfg=None, optim_wrapper=None,
+                      default_hooks=dict(checkpoint=dict(type="CheckpointHook")))  # fmt: skip
+    run.val()
+    assert read_history(tmp_path) == before
+
+
+def test_a_new_run_begins_its_history(tmp_path):
+    hooks = [dict(type="LossHook"), dict(type="HistoryHook")]  # which do not clear the folder
+    tiny_runner(tmp_path, epochs=3, custom_hooks=hooks).train()
+    train_cfg = dict(by_epoch=True, max_epochs=4, val_interval=2)
+    tiny_runner(tmp_path, train_cfg=train_cfg, custom_hooks=hooks).train()
+    assert [entry["epoch"] for entry in read_history(tmp_path)] == [2, 4]
+
+
+def test_numbers_of_others_metrics(runner):
+    values = dict(a=np.float32(0.5), b=torch.tensor(2.0), c=np.array([1, 2]))
+    HistoryHook().after_val_epoch(runner, values)
+    assert read_history(runner.work_dir)[0]["metrics"] == dict(a=0.5, b=2.0, c=[1, 2])
 
 
 def test_photographs_are_kept_where_the_metric_has_them(runner):

@@ -140,6 +140,20 @@ def test_broken_weights_are_not_saved(tmp_path):
     assert resume_point(tmp_path) == (tmp_path / "epoch_1.pth", [])
 
 
+def test_buffers_may_hold_what_they_like(tmp_path, monkeypatch):
+    """Such as a mask of attention."""
+    init = Line.__init__
+
+    def with_mask(self, *args, **kwargs):
+        init(self, *args, **kwargs)
+        self.register_buffer("mask", torch.full((2, 2), float("-inf")))
+
+    monkeypatch.setattr(Line, "__init__", with_mask)
+    monkeypatch.setattr(Line, "get_extra_state", lambda self: dict(seen=3), raising=False)
+    train(tmp_path, [dict(type="LossHook")])
+    assert (tmp_path / "epoch_3.pth").is_file()
+
+
 @HOOKS.register_module()
 class Onlooker(Hook):
     """Keeps what each iteration put out, and asks for a loss now and then."""

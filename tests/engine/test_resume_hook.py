@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from interruptions import before_file_operations, same
@@ -120,6 +121,16 @@ def test_a_run_that_is_killed_again_and_again_leaves_the_same(uninterrupted, tmp
         train_until_killed(tmp_path, at, resume="auto")
     tiny_runner(tmp_path, resume="auto", **OPTIONS).train()
     assert differences(uninterrupted[0], tmp_path) == []
+
+
+def test_the_best_of_a_score_that_is_not_named_is_kept(tmp_path):
+    hook = dict(type="CheckpointHook", save_best="auto", rule="less")
+    options = dict(default_hooks=dict(checkpoint=hook))
+    tiny_runner(tmp_path, epochs=3, **options).train()
+    tiny_runner(tmp_path, resume=tmp_path / "epoch_3.pth", epochs=4, **options).train()
+    best = [int(np.argmin(SCORES[1:n])) + 1 for n in (4, 5)]
+    assert best[0] == best[1]  # so epoch 4 is not the best
+    assert [path.name for path in tmp_path.glob("best_*")] == [f"best_score_epoch_{best[0]}.pth"]
 
 
 def test_gradients_between_epochs_are_kept(tmp_path):

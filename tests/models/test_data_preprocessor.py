@@ -64,3 +64,13 @@ def test_pictures_of_several_sizes(training):
             padded(colorization_collate(items), training)
     else:
         assert padded(colorization_collate(items))["inputs"]["img_gray"].shape == (2, 3, 20, 20)
+
+
+def test_samples_of_which_only_some_have_labels(photographs):
+    items = [photographs[0], photographs[1]]
+    items[0]["data_samples"].set_data(dict(label_of_some=3))
+    settings = dict(type="BatchDataPreprocessor", output_channel_order="RGB", data_keys=KEYS)
+    with pytest.raises(ValueError, match="Only some samples of a batch have label_of_some; let"):
+        MODELS.build(settings)(colorization_collate(items), True)
+    alone = MODELS.build(dict(settings, stack_data_sample=False))
+    assert len(alone(colorization_collate(items), True)["data_samples"]) == 2

@@ -210,6 +210,15 @@ def test_a_sheet_may_not_replace_a_picture(run, album, tmp_path):
         assert "has the name of a source or a result; change it" in errors
 
 
+def test_a_sheet_may_not_become_a_picture(run, album, tmp_path):
+    out = tmp_path / "out"
+    status, _, errors = run(album, "--out", out, "--sheet", album / "sheet.png")
+    assert status == 1 and "lies among the pictures, and would be one of them" in errors
+    out = album / "out"
+    for _ in range(2):
+        assert run(album, "--out", out, "--sheet", out / "sheet.png", "--device", "cpu")[0] == 0
+
+
 def test_what_cannot_be_written_is_known_at_once(run, album, tmp_path):
     (tmp_path / "file").touch()
     for args, message in (

@@ -68,6 +68,7 @@ def test_on_a_gpu(tmp_path, precision):
         (["--compile", "reduce-overhead"], "--compile reduce-overhead needs --device cuda"),
         (["--batches", "0"], "must be at least 1"),
         (["--models", "dcgan"], "invalid choice: 'dcgan'"),
+        (["--colorize", "nowhere.pth"], "nowhere.pth: there is no such checkpoint"),
     ],
 )
 def test_what_cannot_be_measured(monkeypatch, capsys, tmp_path, args, sentence):
