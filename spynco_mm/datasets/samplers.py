@@ -25,19 +25,25 @@ class EpochSampler(DefaultSampler):
 
     Args:
         dataset: A data set that takes such an index.
-        **kwargs: Of ``DefaultSampler``.
+        shuffle, seed, round_up: As ``DefaultSampler`` takes them.
 
     Raises:
         ValueError: It is one of mmengine's wrappers of data sets, which take none.
     """
 
-    def __init__(self, dataset: Sized, **kwargs):
+    def __init__(
+        self,
+        dataset: Sized,
+        shuffle: bool = True,
+        seed: int | None = None,
+        round_up: bool = True,
+    ):
         if isinstance(dataset, (ConcatDataset, RepeatDataset, ClassBalancedDataset)):
             raise ValueError(
                 f"EpochSampler gives each item a seed, which a {type(dataset).__name__} cannot "
                 "pass on; set sampler=dict(type='DefaultSampler', shuffle=True) beside it."
             )
-        super().__init__(dataset, **kwargs)
+        super().__init__(dataset, shuffle, seed, round_up)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         sequence = np.random.SeedSequence([self.seed, self.epoch])
