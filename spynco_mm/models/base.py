@@ -33,12 +33,13 @@ class GANModule(BaseModule):
     def __init__(self, init_cfg: dict | None = None):
         super().__init__(init_cfg=init_cfg or dict(type="normal", gain=0.02))
         # Not mmagic's "orthogonal": it fails on convolutions without bias.
-        if self.init_cfg.get("type") not in ("normal", "xavier", "kaiming", "Pretrained"):
+        kind = self.init_cfg.get("type") if isinstance(self.init_cfg, dict) else None
+        if kind not in ("normal", "xavier", "kaiming", "Pretrained"):
             raise ValueError(
                 f"{type(self).__name__}: the type of init_cfg is 'normal', 'xavier', 'kaiming' or "
                 f"'Pretrained', got {init_cfg}."
             )
-        if self.init_cfg["type"] != "Pretrained" and (more := {*self.init_cfg} - {"type", "gain"}):
+        if kind != "Pretrained" and (more := {*self.init_cfg} - {"type", "gain"}):
             raise ValueError(
                 f"{type(self).__name__}: init_cfg has a type and a gain, not {sorted(more)}."
             )

@@ -49,5 +49,7 @@ def test_pretrained(tmp_path):
 def test_unknown_initialisation(cls):
     with pytest.raises(ValueError, match=f"{cls.__name__}: the type of init_cfg is .*'magic'"):
         cls(init_cfg=dict(type="magic"))
+    with pytest.raises(ValueError, match=r"got \[\{'type': 'Kaiming'"):
+        cls(init_cfg=[dict(type="Kaiming", layer="Conv2d")])
     with pytest.raises(ValueError, match=r"init_cfg has a type and a gain, not \['std'\]"):
         cls(init_cfg=dict(type="normal", std=0.5))
