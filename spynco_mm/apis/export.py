@@ -209,10 +209,11 @@ def export_and_compare(colorizer: Colorizer, path: Path) -> dict:
                 f"its results differ from PyTorch's by up to {largest:.3g} grey levels, more than "
                 f"{TOLERANCE}"
             )
+        os.replace(trial, path)
     except Exception as error:  # of another program
-        trial.unlink()
         raise ExportError(f"{path} was made and removed: {error}.") from error
-    os.replace(trial, path)
+    finally:
+        trial.unlink(missing_ok=True)
     return dict(
         file=path.name,
         megabytes=path.stat().st_size / 1e6,

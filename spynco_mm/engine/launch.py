@@ -158,6 +158,10 @@ def _check_inside(cfg: Config) -> None:
             )
 
 
+#: The class of the transform that is registered as HandcraftedTranslation.
+TRANSFORM = "HandcraftedTranslationTransform"
+
+
 def _translations(settings: Any, where: str) -> Iterator[tuple[str, Any]]:
     """The weights of every H_t of the pipelines and metrics in settings, with their names there."""
     if isinstance(settings, dict):
@@ -165,7 +169,7 @@ def _translations(settings: Any, where: str) -> Iterator[tuple[str, Any]]:
         if kind == "ColorizationMetric":
             where += ".handcrafted_translation"
             settings = settings.get("handcrafted_translation", {})
-        if kind in ("ColorizationMetric", "HandcraftedTranslation"):
+        if kind in ("ColorizationMetric", "HandcraftedTranslation", TRANSFORM):
             yield f"{where}.weights", settings.get("weights", "bt601")
             return
         settings = settings.items()

@@ -83,7 +83,8 @@ def resume_point(work_dir: str | Path) -> "tuple[Path | None, list[str]]":
 
 def leave_unnamed(work_dir: str | Path) -> None:
     """Take the name of an earlier run from a folder in which one begins that gives itself none."""
-    Path(work_dir, ID_FILE).unlink(missing_ok=True)
+    if present_run(work_dir):  # Another program's file of that name is not touched.
+        Path(work_dir, ID_FILE).unlink()
 
 
 def is_of(checkpoint: Path, run: str | None) -> bool:
