@@ -158,10 +158,11 @@ def test_a_dropped_picture_comes_out_in_colour(browser, page, temporary, tmp_pat
     # A click says which colour is where; by default a red, here in the middle.
     source = figures[3].get_attribute("src")
     browser.find_element("css selector", "#hints img").click()
-    found = ".spynco figure:nth-child(4) img"
-    wait(lambda: browser.find_element("css selector", found).get_attribute("src") != source)
-    links = browser.find_elements("css selector", "#download a[download]")
-    with urllib.request.urlopen(links[0].get_attribute("href")) as answer:
+    # Each is asked for in one call, since the page may replace an element between two.
+    look = "return document.querySelector('.spynco figure:nth-child(4) img')?.src"
+    wait(lambda: browser.execute_script(look) not in (None, source))
+    link = browser.execute_script("return document.querySelector('#download a[download]').href")
+    with urllib.request.urlopen(link) as answer:
         red, green, blue = np.asarray(Image.open(answer))[100, 150].astype(float)
     assert red > green + 20 and abs(green - blue) < 3
 
