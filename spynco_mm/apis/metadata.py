@@ -149,8 +149,8 @@ def metadata_of(image: Image.Image) -> "tuple[dict, list[str]]":
             metadata[key] = value.encode() if isinstance(value, str) else bytes(value)
     if "xmp" in metadata:
         metadata["xmp"] = _upright(metadata["xmp"])
-    raw = "Raw profile type "
     if image.format == "PNG":
+        raw = "Raw profile type "
         # Of these, where ImageMagick keeps what PNG had no place for, Pillow reads EXIF.
         profiles = [key.removeprefix(raw) for key in image.text if key.startswith(raw)]
         if others := sorted({*profiles} - {"exif", "APP1"}):
@@ -158,13 +158,13 @@ def metadata_of(image: Image.Image) -> "tuple[dict, list[str]]":
         gamma = info.get("gamma")
         if gamma and not {"srgb", "icc_profile"} & {*info} and abs(gamma - 0.45455) > 0.01:
             notes.append(f"without its gamma of {gamma:g}")
-    text = {} if image.format != "PNG" else {
-        key: str(value)
-        for key, value in image.text.items()
-        if key != "XML:com.adobe.xmp" and not key.startswith(raw)
-    }  # fmt: skip
-    if text:
-        metadata["text"] = text
+        text = {
+            key: str(value)
+            for key, value in image.text.items()
+            if key != "XML:com.adobe.xmp" and not key.startswith(raw)
+        }
+        if text:
+            metadata["text"] = text
     return metadata, notes
 
 

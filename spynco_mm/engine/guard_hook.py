@@ -10,8 +10,8 @@ from mmengine.runner import Runner
 from mmengine.runner.checkpoint import get_state_dict
 
 from spynco_mm.models import ExactConsistency
-from spynco_mm.models.adapter import bare_name, unwrapped
-from spynco_mm.utils.checkpoint import CheckpointError, same_kind
+from spynco_mm.models.adapter import unwrapped
+from spynco_mm.utils.checkpoint import CheckpointError, bare_name, same_kind
 
 from .run_folder import leave_unnamed
 

@@ -11,7 +11,7 @@ from mmengine.hooks import CheckpointHook, Hook, LoggerHook, RuntimeInfoHook
 from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.runner import Runner
 
-from spynco_mm.models.adapter import bare_name
+from spynco_mm.utils.checkpoint import bare_name
 
 from .run_folder import resume_point
 

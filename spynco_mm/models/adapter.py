@@ -1,7 +1,5 @@
 """One way to ask any generator."""
 
-import re
-
 from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
@@ -12,11 +10,6 @@ COPIES = 4
 def unwrapped(network: nn.Module) -> nn.Module:
     """A model or network without its wrapper of distributed training, if it has one."""
     return network.module if is_model_wrapper(network) else network
-
-
-def bare_name(name: str) -> str:
-    """The name of a weight or a module without what such wrappers add to it."""
-    return re.sub(r"(^|\.)module\.", r"\1", name)
 
 
 class AnyGenerator:

@@ -227,6 +227,11 @@ def _drop_code(content: dict) -> None:
                 meta["config"] = f"gpu_ids = {list(ids)}"
 
 
+def bare_name(name: str) -> str:
+    """The name of a weight, without what wrappers of distributed training add to it."""
+    return re.sub(r"(^|\.)module\.", r"\1", name)
+
+
 def _name_versions_as_weights(content: dict) -> None:
     """Take the wrappers of distributed training out of the names of the modules' versions.
 
@@ -236,8 +241,7 @@ def _name_versions_as_weights(content: dict) -> None:
     versions = getattr(state, "_metadata", None)
     if isinstance(versions, dict):
         state._metadata = {
-            re.sub(r"(^|\.)module\.", r"\1", f"{name}.").rstrip("."): version
-            for name, version in versions.items()
+            bare_name(f"{name}.").rstrip("."): version for name, version in versions.items()
         }
 
 
